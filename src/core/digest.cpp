@@ -1,0 +1,156 @@
+#include "core/digest.hpp"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <optional>
+#include <stdexcept>
+
+namespace meter {
+
+namespace {
+
+using Sha256 = std::array<std::uint8_t, 32>;
+
+// One hashing context for the life of the process: fetching the algorithm costs more than hashing.
+class Hasher {
+  public:
+    Hasher() : context_(EVP_MD_CTX_new()), algorithm_(EVP_MD_fetch(nullptr, "SHA256", nullptr)) {
+        if (context_ == nullptr || algorithm_ == nullptr) {
+            EVP_MD_CTX_free(context_);
+            EVP_MD_free(algorithm_);
+            throw std::bad_alloc();
+        }
+    }
+    ~Hasher() {
+        EVP_MD_CTX_free(context_);
+        EVP_MD_free(algorithm_);
+    }
+    Hasher(const Hasher&) = delete;
+    Hasher& operator=(const Hasher&) = delete;
+
+    void begin() { check(EVP_DigestInit_ex2(context_, algorithm_, nullptr)); }
+
+    // A field and, before it, its length: ("a", "bc") and ("ab", "c") must differ.
+    void field(std::string_view bytes) {
+        number(static_cast<std::uint32_t>(bytes.size()));
+        check(EVP_DigestUpdate(context_, bytes.data(), bytes.size()));
+    }
+
+    // Big-endian, whatever the machine.
+    void number(std::uint32_t value) {
+        const std::uint8_t bytes[4] = {
+            static_cast<std::uint8_t>(value >> 24), static_cast<std::uint8_t>(value >> 16),
+            static_cast<std::uint8_t>(value >> 8), static_cast<std::uint8_t>(value)};
+        check(EVP_DigestUpdate(context_, bytes, sizeof bytes));
+    }
+
+    Sha256 end() {
+        Sha256 out;
+        check(EVP_DigestFinal_ex(context_, out.data(), nullptr));
+        return out;
+    }
+
+  private:
+    static void check(int ok) {
+        if (ok != 1)
+            throw std::runtime_error("SHA-256 failed");
+    }
+
+    EVP_MD_CTX* context_;
+    EVP_MD* algorithm_;
+};
+
+Hasher& hasher() {
+    static Hasher instance;
+    return instance;
+}
+
+// The value of a Crockford base32 digit as ULIDs use it, in either case; -1 for any other byte.
+int base32_digit(char c) {
+    constexpr std::string_view kDigits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    const char upper = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+    const std::size_t at = kDigits.find(upper);
+    return at == std::string_view::npos ? -1 : static_cast<int>(at);
+}
+
+int hex_digit(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+// The first 48 bits of a key that is a UUID (8-4-4-4-12 hex digits) or a ULID (26 base32 digits,
+// the first at most 7); nothing for any other key.
+std::optional<std::uint64_t> time_prefix(std::string_view key) {
+    std::uint64_t bits = 0;
+    if (key.size() == 36) {
+        int digits = 0;
+        for (std::size_t i = 0; i < key.size(); ++i) {
+            if (i == 8 || i == 13 || i == 18 || i == 23) {
+                if (key[i] != '-')
+                    return std::nullopt;
+                continue;
+            }
+            const int digit = hex_digit(key[i]);
+            if (digit < 0)
+                return std::nullopt;
+            if (digits++ < 12)
+                bits = bits << 4 | static_cast<std::uint64_t>(digit);
+        }
+        return bits;
+    }
+    if (key.size() == 26) {
+        for (std::size_t i = 0; i < key.size(); ++i) {
+            const int digit = base32_digit(key[i]);
+            if (digit < 0 || (i == 0 && digit > 7))
+                return std::nullopt;
+            if (i < 10)
+                bits = bits << 5 | static_cast<std::uint64_t>(digit);
+        }
+        return bits;
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
+Digest key_digest(std::int32_t meter_id, std::string_view user_id, std::string_view key) {
+    Hasher& hash = hasher();
+    hash.begin();
+    hash.number(static_cast<std::uint32_t>(meter_id));
+    hash.field(user_id);
+    hash.field(key);
+    const Sha256 full = hash.end();
+
+    Digest digest;
+    std::copy_n(full.begin(), digest.size(), digest.begin());
+    if (const auto prefix = time_prefix(key))
+        for (int i = 0; i < 6; ++i)
+            digest[static_cast<std::size_t>(i)] =
+                static_cast<std::uint8_t>(*prefix >> (8 * (5 - i)));
+    return digest;
+}
+
+std::int64_t payload_fingerprint(std::string_view canonical_value,
+                                 std::string_view canonical_dimensions) {
+    Hasher& hash = hasher();
+    hash.begin();
+    hash.field(canonical_value);
+    hash.field(canonical_dimensions);
+    const Sha256 full = hash.end();
+    std::uint64_t bits = 0;
+    for (int i = 0; i < 8; ++i)
+        bits = bits << 8 | full[static_cast<std::size_t>(i)];
+    std::int64_t fingerprint;
+    std::memcpy(&fingerprint, &bits, sizeof fingerprint);
+    return fingerprint;
+}
+
+}  // namespace meter

@@ -1,0 +1,22 @@
+// What the idempotency ledger stores of an event: the digest of its key, and the fingerprint of its
+// payload. Both are the same on every machine and for ever: they are on disk.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+namespace meter {
+
+using Digest = std::array<std::uint8_t, 16>;
+
+// The digest of (meter, user, key): SHA-256 over the three, length-prefixed, cut to 128 bits. Where
+// the key is a UUID or a ULID its first 48 bits stand in front as they are, for both keep a time
+// there (UUID version 7, ULID): keys made one after another then fall on one page of the index.
+Digest key_digest(std::int32_t meter_id, std::string_view user_id, std::string_view key);
+
+// The fingerprint of a payload: 64 bits of SHA-256 over the canonical value and dimensions.
+std::int64_t payload_fingerprint(std::string_view canonical_value,
+                                 std::string_view canonical_dimensions);
+
+}  // namespace meter

@@ -1,0 +1,28 @@
+// Reads the text forms in which events arrive: a JSON array, NDJSON, CloudEvents 1.0.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <string_view>
+#include <vector>
+
+#include "core/event.hpp"
+
+namespace meter {
+
+struct IngestLimits {
+    std::size_t max_bytes;   // of the payload
+    std::size_t max_events;  // in the payload
+    std::size_t max_depth;   // of nesting, an item's own braces counting one
+};
+
+// Appends one EventInput for each item of `payload`, in order, to `events`.
+//
+// What is wrong with one item is its `error`; what is wrong with the whole payload is thrown:
+// Error kLimitExceeded past max_bytes or max_events, kInvalidText for malformed JSON, with the
+// line, column and byte in the detail. `on_progress` is called every few hundred items or some
+// ten thousand parse events, so that the caller can look for a cancel request; it may throw.
+void parse_events(std::string_view payload, const IngestLimits& limits,
+                  const std::function<void()>& on_progress, std::vector<EventInput>& events);
+
+}  // namespace meter

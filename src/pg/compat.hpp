@@ -1,0 +1,83 @@
+// PostgreSQL's headers, and what differs between its versions. PG_VERSION_NUM stands here alone.
+//
+// Every glue file includes this first: PostgreSQL's headers in one extern "C" block, with the
+// macros that C++ or the standard library would trip over taken away.
+#pragma once
+
+extern "C" {
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+}
+
+// port.h redirects these to PostgreSQL's own printf family; <string> and <cstdio> need the names.
+#undef printf
+#undef fprintf
+#undef sprintf
+#undef snprintf
+#undef vprintf
+#undef vfprintf
+#undef vsprintf
+#undef vsnprintf
+#undef strerror
+#undef strerror_r
+// libintl's, under --enable-nls.
+#undef gettext
+#undef dgettext
+#undef ngettext
+#undef dngettext
+
+// Before 16, PGDLLEXPORT is empty, and -fvisibility=hidden would hide the entry points.
+#if PG_VERSION_NUM < 160000
+#undef PGDLLEXPORT
+#define PGDLLEXPORT __attribute__((visibility("default")))
+#endif
+
+namespace meter::pg {
+
+// Resolves unqualified names in pg_catalog alone until pop_search_path() or the end of the
+// (sub)transaction. The search path is part of what a cached plan was made for, so pinning it also
+// keeps a client that changes its search_path from throwing our plans away.
+inline int push_search_path() {
+#if PG_VERSION_NUM < 170000
+    OverrideSearchPath path{};
+    path.addCatalog = true;
+    PushOverrideSearchPath(&path);
+    return 0;
+#else
+    const int level = NewGUCNestLevel();
+    (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+                            GUC_ACTION_SAVE, true, 0, false);
+    return level;
+#endif
+}
+
+inline void pop_search_path(int level) {
+#if PG_VERSION_NUM < 170000
+    (void)level;
+    PopOverrideSearchPath();
+#else
+    AtEOXact_GUC(false, level);
+#endif
+}
+
+// Makes an unknown setting with this prefix a warning.
+inline void reserve_setting_prefix(const char* prefix) {
+#if PG_VERSION_NUM >= 150000
+    MarkGUCPrefixReserved(prefix);
+#else
+    EmitWarningsOnPlaceholders(prefix);
+#endif
+}
+
+}  // namespace meter::pg

@@ -1,0 +1,57 @@
+#include "pg/compat.hpp"
+
+#include "pg/settings.hpp"
+
+#include <cstring>
+
+#include "core/dimensions.hpp"
+
+namespace meter::pg {
+
+char* setting_org = nullptr;
+int setting_max_event_lead = 86'400;
+int setting_max_payload_kb = 256 * 1024;
+int setting_max_batch_events = 1'000'000;
+int setting_max_json_depth = 64;
+int setting_max_usage_rows = 1'000'000;
+
+namespace {
+
+bool check_org(char** new_value, void**, GucSource) {
+    const std::size_t length = std::strlen(*new_value);
+    if (length >= 1 && length <= kMaxNameBytes)
+        return true;
+    GUC_check_errdetail("An org has 1 to %d bytes.", static_cast<int>(kMaxNameBytes));
+    return false;
+}
+
+}  // namespace
+
+void define_settings() {
+    DefineCustomStringVariable("meter.org", "The org (tenant) whose meters are used.",
+                               "A role that is bound to an org by meter.grant_access ignores it.",
+                               &setting_org, "default", PGC_USERSET, 0, check_org, nullptr,
+                               nullptr);
+    DefineCustomIntVariable("meter.max_event_lead",
+                            "How far an event's timestamp may lie in the future.", nullptr,
+                            &setting_max_event_lead, 86'400, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S,
+                            nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("meter.max_payload_size",
+                            "The largest payload that meter.ingest takes.", nullptr,
+                            &setting_max_payload_kb, 256 * 1024, 1, 1024 * 1024, PGC_SUSET,
+                            GUC_UNIT_KB, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("meter.max_batch_events", "The most events that one call takes.",
+                            nullptr, &setting_max_batch_events, 1'000'000, 1, 100'000'000,
+                            PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("meter.max_json_depth", "The deepest nesting of a JSON event.", nullptr,
+                            &setting_max_json_depth, 64, 2, 10'000, PGC_SUSET, 0, nullptr, nullptr,
+                            nullptr);
+    DefineCustomIntVariable(
+        "meter.max_usage_rows", "The most rows that one usage query may be asked to fill.",
+        "Counts buckets times groups, where buckets without events are filled in.",
+        &setting_max_usage_rows, 1'000'000, 1, 100'000'000, PGC_USERSET, 0, nullptr, nullptr,
+        nullptr);
+    reserve_setting_prefix("meter");
+}
+
+}  // namespace meter::pg

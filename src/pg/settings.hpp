@@ -1,0 +1,16 @@
+// The settings (GUCs) that start with `meter.`.
+#pragma once
+
+namespace meter::pg {
+
+extern char* setting_org;             // meter.org
+extern int setting_max_event_lead;    // meter.max_event_lead, seconds
+extern int setting_max_payload_kb;    // meter.max_payload_size, kilobytes
+extern int setting_max_batch_events;  // meter.max_batch_events
+extern int setting_max_json_depth;    // meter.max_json_depth
+extern int setting_max_usage_rows;    // meter.max_usage_rows
+
+// Registers them all; called once, when the library is loaded.
+void define_settings();
+
+}  // namespace meter::pg
