@@ -40,11 +40,10 @@ StateKind get_state_head(wire::Reader& reader) {
     return static_cast<StateKind>(kind);
 }
 
-void expect_kind(StateKind wanted, StateKind given) {
-    if (wanted != given)
-        throw Error(ErrorKind::kInvalidParameter,
-                    std::string("a state of the aggregate ") + name_of(given) +
-                        " is none of the aggregate " + name_of(wanted));
+void throw_other_kind(StateKind wanted, StateKind given) {
+    throw Error(ErrorKind::kInvalidParameter, std::string("a state of the aggregate ") +
+                                                  name_of(given) + " is none of the aggregate " +
+                                                  name_of(wanted));
 }
 
 GroupedState::GroupedState(StateKind kind, std::pmr::memory_resource* resource)
