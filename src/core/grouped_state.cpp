@@ -101,8 +101,10 @@ void GroupedState::add_cell() {
 }
 
 void GroupedState::add_count(std::uint32_t group, std::int64_t rows) {
-    if (__builtin_add_overflow(counts_[group], rows, &counts_[group]))
+    std::int64_t count = 0;
+    if (__builtin_add_overflow(counts_[group], rows, &count))
         throw Error(ErrorKind::kOutOfRange, "a count is out of range");
+    counts_[group] = count;
 }
 
 void GroupedState::add_last(std::uint32_t group, std::int64_t time, const NumberView& value) {
