@@ -116,10 +116,10 @@ SELECT coalesce(d->'a', 'null') AS a, coalesce(d->'b', 'null') AS b, trim_scale(
        trim_scale((array_agg(v ORDER BY t DESC, v DESC) FILTER (WHERE v IS NOT NULL AND t IS NOT NULL))[1]) AS latest
 FROM many GROUP BY 1, 2;
 CREATE TEMP VIEW many_got AS
-SELECT e->'dimensions'->'a' AS a, e->'dimensions'->'b' AS b, (e->>'value')::numeric AS total, (n->>'value')::bigint AS n,
-       (l->>'value')::numeric AS latest, e->'dimensions' = n->'dimensions' AND e->'dimensions' = l->'dimensions' AS same_order
+SELECT es->'dimensions'->'a' AS a, es->'dimensions'->'b' AS b, (es->>'value')::numeric AS total, (ec->>'value')::bigint AS n,
+       (el->>'value')::numeric AS latest, es->'dimensions' = ec->'dimensions' AND es->'dimensions' = el->'dimensions' AS same_order
 FROM (SELECT meter.sum_by(v, d, '{a,b}') AS s, meter.count_by(d, '{a,b}') AS c, meter.last_by(v, t, d, '{a,b}') AS l FROM many) AS r,
-     ROWS FROM (jsonb_array_elements(s), jsonb_array_elements(c), jsonb_array_elements(l)) AS x(e, n, l);
+     ROWS FROM (jsonb_array_elements(s), jsonb_array_elements(c), jsonb_array_elements(l)) AS x(es, ec, el);
 SELECT count(*) FROM many_got;
 SELECT * FROM many_expected EXCEPT SELECT a, b, total, n, latest FROM many_got WHERE same_order;
 SELECT a, b, total, n, latest FROM many_got EXCEPT SELECT * FROM many_expected;

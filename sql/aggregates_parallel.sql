@@ -5,6 +5,22 @@ SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
 SET enable_partitionwise_aggregate = on;
 SET jit = off;
+-- Which of the nodes that matter here a plan has.
+CREATE FUNCTION agg_plan(query text) RETURNS TABLE (partial boolean, finalize boolean, parallel boolean) LANGUAGE plpgsql AS $$
+DECLARE
+    line text;
+BEGIN
+    partial := false;
+    finalize := false;
+    parallel := false;
+    FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
+        partial := partial OR line ~ 'Partial \w*Aggregate';
+        finalize := finalize OR line ~ 'Finalize \w*Aggregate';
+        parallel := parallel OR line ~ 'Parallel Seq Scan';
+    END LOOP;
+    RETURN NEXT;
+END
+$$;
 
 CREATE TABLE agg_rows AS
 SELECT i, CASE WHEN i % 13 > 0 THEN (hashint4(i) % 1000000) * CASE WHEN i % 5 = 0 THEN 1e25 ELSE 0.001 END END AS v,
@@ -20,10 +36,10 @@ ANALYZE agg_rows;
 CREATE VIEW agg_results AS
 SELECT meter.sum_by(v, d, '{model,region,nested}') AS sums, meter.count_by(d, '{model,region,nested}') AS counts,
        meter.last_by(v, t, d, '{model,region,nested}') AS lasts, meter.last(v, t) AS last, meter.last(v, t, i) AS last3 FROM agg_rows;
-EXPLAIN (COSTS OFF) SELECT * FROM agg_results;
+SELECT * FROM agg_plan($$SELECT * FROM agg_results$$);
 CREATE TABLE agg_parallel AS SELECT * FROM agg_results;
 SET max_parallel_workers_per_gather = 0;
-EXPLAIN (COSTS OFF) SELECT * FROM agg_results;
+SELECT * FROM agg_plan($$SELECT * FROM agg_results$$);
 CREATE TABLE agg_serial AS SELECT * FROM agg_results;
 SELECT p = s AS same, jsonb_array_length(p.sums) AS groups FROM agg_parallel AS p, agg_serial AS s;
 SET max_parallel_workers_per_gather = 2;
@@ -58,7 +74,7 @@ END
 $$;
 
 -- With GROUP BY, FILTER, and no row in some or all of the workers.
-EXPLAIN (COSTS OFF) SELECT g, meter.sum_by(v, d, '{model}') FILTER (WHERE v > 0), meter.last(v, t) FROM agg_rows GROUP BY g;
+SELECT * FROM agg_plan($$SELECT g, meter.sum_by(v, d, '{model}') FILTER (WHERE v > 0), meter.last(v, t) FROM agg_rows GROUP BY g$$);
 CREATE TEMP TABLE grouped AS SELECT g, meter.sum_by(v, d, '{model}') FILTER (WHERE v > 0) AS s, meter.last(v, t) AS l FROM agg_rows GROUP BY g;
 SET max_parallel_workers_per_gather = 0;
 SELECT count(*) FROM (SELECT g, meter.sum_by(v, d, '{model}') FILTER (WHERE v > 0), meter.last(v, t) FROM agg_rows GROUP BY g INTERSECT TABLE grouped) AS same;
@@ -68,7 +84,14 @@ SELECT meter.sum_by(v, d, '{model}') AS none, meter.last(v, t, i) AS last FROM a
 SELECT meter.sum_by(v, d, '{}') = jsonb_build_array(jsonb_build_object('dimensions', '{}'::jsonb, 'value', trim_scale(sum(v)))) AS empty_key FROM agg_rows WHERE i > 0;
 
 -- An error in a worker, and keys that differ only between workers.
-SELECT meter.sum_by(v, to_jsonb(i), '{a}') FROM agg_rows;
+DO $$
+BEGIN
+    PERFORM meter.sum_by(v, to_jsonb(i), '{a}') FROM agg_rows;
+    RAISE EXCEPTION 'no error';
+EXCEPTION WHEN invalid_parameter_value THEN
+    RAISE NOTICE '%', SQLERRM;
+END
+$$;
 DO $$
 BEGIN
     PERFORM meter.count_by(d, CASE WHEN i <= 20000 THEN '{model}'::text[] ELSE '{region}' END) FROM agg_rows;
@@ -86,7 +109,7 @@ CREATE TABLE agg_parts_3 PARTITION OF agg_parts FOR VALUES FROM (30000) TO (MAXV
 INSERT INTO agg_parts TABLE agg_rows;
 ANALYZE agg_parts;
 SET max_parallel_workers_per_gather = 0;
-EXPLAIN (COSTS OFF) SELECT g, meter.sum_by(v, d, '{model,region}'), meter.last_by(v, t, d, '{model}'), meter.last(v, t) FROM agg_parts GROUP BY g;
+SELECT * FROM agg_plan($$SELECT g, meter.sum_by(v, d, '{model,region}'), meter.last_by(v, t, d, '{model}'), meter.last(v, t) FROM agg_parts GROUP BY g$$);
 SELECT count(*) FROM (
     SELECT g, meter.sum_by(v, d, '{model,region}'), meter.last_by(v, t, d, '{model}'), meter.count_by(d, '{nested}'), meter.last(v, t), meter.last(v, t, i) FROM agg_parts GROUP BY g
     INTERSECT
@@ -100,4 +123,6 @@ SET enable_sort = on;
 SET enable_hashagg = off;
 SELECT count(*) FROM (TABLE spilled INTERSECT SELECT i % 3000 AS k, meter.sum_by(v, d, '{model}') AS s, meter.last(v, t) AS l FROM agg_rows GROUP BY 1) AS same;
 
-DROP TABLE agg_parallel, agg_serial, agg_parts, agg_rows CASCADE;
+DROP VIEW agg_results;
+DROP TABLE agg_parallel, agg_serial, agg_parts, agg_rows;
+DROP FUNCTION agg_plan(text);

@@ -18,7 +18,7 @@ CREATE AGGREGATE last_merge(meter.aggregate_state) (
 
 CREATE TABLE state_rows AS
 SELECT i, (hashint4(i) % 100000) / 100.0 AS v, timestamptz '2026-01-01 00:00+00' + (i % 7) * interval '1s' AS t,
-       jsonb_build_object('a', i % 4, 'b', jsonb_build_array(i % 2, 1.50, 'ä')) || CASE WHEN i % 3 = 0 THEN '{}' ELSE '{"c":true}' END AS d
+       jsonb_build_object('a', i % 4, 'b', jsonb_build_array(i % 2, 1.50, 'ä')) || CASE WHEN i % 3 = 0 THEN jsonb '{}' ELSE '{"c":true}' END AS d
 FROM generate_series(1, 200) AS i;
 INSERT INTO state_rows VALUES (201, 'NaN', now(), '{}'), (202, 1e50, '2026-01-01', '{"a":"x"}'), (203, -0.5, '2026-01-01', '{"a":-1.5}'), (204, NULL, now(), '{"a":false}');
 
@@ -62,11 +62,14 @@ WHERE (s.sums, s.counts, s.lasts, s.last, s.last3)::text = (c.sums, c.counts, c.
 
 -- States of other kinds and keys do not mix.
 CREATE FUNCTION error_of(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    detail text;
 BEGIN
     EXECUTE statement;
     RETURN 'none';
 EXCEPTION WHEN OTHERS THEN
-    RETURN SQLSTATE || ' ' || SQLERRM;
+    GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+    RETURN concat_ws(' | ', SQLSTATE, SQLERRM, nullif(detail, ''));
 END
 $$;
 SELECT error_of('SELECT groups_merge(x) FROM states, unnest(ARRAY[sums, counts]) AS x');
@@ -80,7 +83,7 @@ SELECT error_of($$SELECT groups_merge(x) FROM (SELECT count_by_state('{}', '{a}'
 SELECT error_of($$SELECT groups_merge(x) FROM (SELECT count_by_state('{}', '{a,b}') AS x UNION ALL SELECT count_by_state('{}', '{b,a}')) AS s$$);
 
 -- Malformed text.
-SELECT error_of(format('SELECT %L::meter.aggregate_state', x))
+SELECT x, error_of(format('SELECT %L::meter.aggregate_state', x))
 FROM unnest(ARRAY['', 'x', '\x', '\xa', '\xzz', 'a701', '\xa7', '\xa701', '\xa70100', '\xa70106', '\xa70201', '\xa60101', '\xa70101',
     '\xa7010200000000', '\xa7010200000000ffffffff', '\xa70102ffffffff', '\xa701020000000100000001', '\xa701020000000100000001ff00000000',
     '\xa70102000000020000000161000000016100000000',
@@ -107,7 +110,7 @@ BEGIN
     RETURN 'taken';
 EXCEPTION
     WHEN invalid_binary_representation OR invalid_text_representation OR invalid_parameter_value OR numeric_value_out_of_range
-         OR program_limit_exceeded THEN
+         OR program_limit_exceeded OR untranslatable_character THEN
         RETURN 'refused';
 END
 $$;
@@ -137,7 +140,7 @@ BEGIN
     RETURN 'taken';
 EXCEPTION
     WHEN invalid_binary_representation OR invalid_text_representation OR invalid_parameter_value OR numeric_value_out_of_range
-         OR program_limit_exceeded THEN
+         OR program_limit_exceeded OR untranslatable_character THEN
         RETURN 'refused';
 END
 $$;
