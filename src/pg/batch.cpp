@@ -64,6 +64,9 @@ struct Batch {
         items[index].status = Status::kInvalid;
     }
 
+    // What is wrong with an item, in one line: the result has one column for it.
+    std::string_view error_line(std::size_t index);
+
     std::vector<EventInput>& events;
     std::vector<Item> items;
     std::vector<std::uint32_t> keyed;
@@ -112,6 +115,16 @@ void Batch::set_conflict(std::size_t index, std::string_view value, std::string_
     const EventInput& event = events[index];
     events[index].error =
         conflict_error({*event.idempotency, value, dimensions, event.value, event.dimensions});
+}
+
+std::string_view Batch::error_line(std::size_t index) {
+    Error& error = *events[index].error;
+    for (std::string* more : {&error.detail, &error.hint})
+        if (!more->empty()) {
+            error.message.append(error.message.back() == '.' ? " " : ". ").append(*more);
+            more->clear();
+        }
+    return error.message;
 }
 
 // Looks up and locks the meter of an item, and checks its dimensions against it. The definition of
@@ -240,20 +253,20 @@ void write_events(const Batch& batch) {
 }
 
 // Puts the outcome of every item into the result.
-void report(const Batch& batch, const SetResult& set) {
+void report(Batch& batch, const SetResult& set) {
     const MemoryContext row_context =
         AllocSetContextCreate(CurrentMemoryContext, "result of a batch", ALLOCSET_SMALL_SIZES);
     const MemoryContext caller_context = MemoryContextSwitchTo(row_context);
     for (std::size_t i = 0; i < batch.items.size(); ++i) {
         const Item& item = batch.items[i];
-        const std::optional<Error>& error = batch.events[i].error;
+        const bool has_error = batch.events[i].error.has_value();
         const bool has_event =
             item.status == Status::kRecorded || item.status == Status::kDuplicate;
-        const Datum values[] = {Int32GetDatum(static_cast<int32>(i) + 1),
-                                Int64GetDatum(item.event_id),
-                                text_datum(kStatusNames[static_cast<int>(item.status)]),
-                                error ? text_datum(error->message) : static_cast<Datum>(0)};
-        const bool nulls[] = {false, !has_event, false, !error.has_value()};
+        const Datum values[] = {
+            Int32GetDatum(static_cast<int32>(i) + 1), Int64GetDatum(item.event_id),
+            text_datum(kStatusNames[static_cast<int>(item.status)]),
+            has_error ? text_datum(batch.error_line(i)) : static_cast<Datum>(0)};
+        const bool nulls[] = {false, !has_event, false, !has_error};
         put_row(set, values, nulls);
         MemoryContextReset(row_context);
         if (i % 1024 == 0)
