@@ -161,8 +161,8 @@ class Handler {
     bool number_integer(number_integer_t value) { return integer(value); }
     bool number_unsigned(number_unsigned_t value) { return integer(value); }
     bool number_float(number_float_t, const string_t& text) {
-        // The parser writes the point as the locale does, and where that takes several bytes only
-        // the first of them.
+        // The parser writes the point as the locale does. (PostgreSQL keeps it at "." but other
+        // programs need not; a point of several bytes fails one of the parser's assertions.)
         const auto foreign = [](char c) {
             return !((c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' ||
                      c == 'E');
@@ -264,6 +264,7 @@ void parse_lines(std::string_view payload, std::size_t from, Progress& progress,
         const std::size_t stop = std::min(payload.find('\n', start), payload.size());
         const std::string_view line = payload.substr(start, stop - start);
         if (skip_space(line, 0, progress) < line.size()) {
+            const std::size_t items_before = items.items();
             std::optional<Malformed> malformed;
             // The parser would skip a byte order mark before any line.
             if (line.starts_with(kByteOrderMark))
@@ -276,7 +277,8 @@ void parse_lines(std::string_view payload, std::size_t from, Progress& progress,
                 items.abandon({ErrorKind::kInvalidText,
                                "malformed JSON at line " + std::to_string(at.line) + ", column " +
                                    std::to_string(at.column),
-                               "Byte " + std::to_string(at.byte) + ": " + malformed->reason + "."});
+                               "Byte " + std::to_string(at.byte) + ": " + malformed->reason + "."},
+                              items_before);
             }
         }
         start = stop + 1;

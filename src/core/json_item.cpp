@@ -167,12 +167,16 @@ void ItemReader::begin() {
     event_ = EventInput{};
 }
 
-void ItemReader::abandon(Error error) {
-    if (depth_ == 0)
+void ItemReader::abandon(Error error, std::size_t items_before) {
+    if (items_ == items_before)
         begin();
     depth_ = 0;
     event_ = EventInput{};
     event_.error = std::move(error);
+    // What is malformed may come after the item's closing brace.
+    if (finished_ == items_)
+        events_.pop_back();
+    finished_ = items_;
     events_.push_back(std::move(event_));
 }
 
@@ -198,6 +202,7 @@ void ItemReader::finish() {
         event_.error = std::move(error_);
         error_.reset();
     }
+    finished_ = items_;
     events_.push_back(std::move(event_));
 }
 

@@ -42,8 +42,12 @@ class ItemReader {
     // Whether an item has begun and not ended.
     bool inside() const { return depth_ > 0; }
 
-    // Ends the item that has begun, or one that could not even begin, as invalid.
-    void abandon(Error error);
+    // The items that have begun so far.
+    std::size_t items() const { return items_; }
+
+    // Makes the one item that has begun since there were `items_before` of them, or one that could
+    // not even begin, invalid for being malformed: whatever it was taken for.
+    void abandon(Error error, std::size_t items_before);
 
   private:
     enum class Type { kNull, kBoolean, kNumber, kString, kObject, kArray };
@@ -100,7 +104,8 @@ class ItemReader {
     const IngestLimits& limits_;
     Progress& progress_;
     std::vector<EventInput>& events_;
-    std::size_t items_ = 0;
+    std::size_t items_ = 0;     // that have begun
+    std::size_t finished_ = 0;  // that are in events_
 
     // Of the item that has begun.
     std::size_t depth_ = 0;  // of open objects and arrays, its own counting one
