@@ -12,8 +12,8 @@ enum class Privilege { kRead, kWrite, kAdmin, kReadOrWrite };
 // One call of an entry point. Plain data; an error between begin_call() and end_call() needs no
 // clean-up, the end of the (sub)transaction restores user and search path.
 struct Call {
-    Oid caller;            // the role that called
-    Oid saved_user;        // what end_call() restores
+    Oid caller;      // the role that called
+    Oid saved_user;  // what end_call() restores
     int saved_security;
     int search_path_level;
     std::string_view org;  // the org to act in; valid until end_call()

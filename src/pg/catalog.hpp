@@ -39,9 +39,9 @@ struct MeterDefinition {
     bool declares(std::string_view dimension) const;
 };
 
-// The meter of `org` called `event_name`, or with number `id`; nullptr where there is none. Reads the
-// latest committed state, and what this transaction itself did, at every isolation level. Runs within
-// an SPI connection, as the owner.
+// The meter of `org` called `event_name`, or with number `id`; nullptr where there is none. Reads
+// the latest committed state, and what this transaction itself did, at every isolation level. Runs
+// within an SPI connection, as the owner.
 const MeterDefinition* find_meter(std::string_view org, std::string_view event_name);
 const MeterDefinition* find_meter(std::string_view org, int32 id);
 
@@ -49,12 +49,12 @@ const MeterDefinition* find_meter(std::string_view org, int32 id);
 // wait for each other. Returns true where a definition may have changed meanwhile: look again.
 bool lock_meter_for_recording(int32 id);
 
-// Waits until every transaction that recorded into the meter has ended, and keeps new ones out until
-// the end of this one.
+// Waits until every transaction that recorded into the meter has ended, and keeps new ones out
+// until the end of this one.
 void lock_meter_for_change(int32 id);
 
-// Makes every session forget what it remembers of relation `relation`, once this transaction commits,
-// and this one from the next command on.
+// Makes every session forget what it remembers of relation `relation`, once this transaction
+// commits, and this one from the next command on.
 void forget_relation(Oid relation);
 
 }  // namespace meter::pg

@@ -27,8 +27,8 @@ enum class Run {
 };
 
 // Runs `statement` within an SPI connection; at most `limit` rows (0: all). `nulls` is as SPI wants
-// it, a character for each argument, or nullptr. The rows are in SPI_tuptable; returns their number,
-// or that of the rows changed. Raises PostgreSQL errors.
+// it, a character for each argument, or nullptr. The rows are in SPI_tuptable; returns their
+// number, or that of the rows changed. Raises PostgreSQL errors.
 uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how, long limit = 0);
 
 // Column `column` (from 1) of row `row` of the last result.
