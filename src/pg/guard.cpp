@@ -47,6 +47,10 @@ int sqlstate_of(ErrorKind kind) noexcept {
             return ERRCODE_UNDEFINED_OBJECT;
         case ErrorKind::kNotInState:
             return ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+        case ErrorKind::kDuplicateObject:
+            return ERRCODE_DUPLICATE_OBJECT;
+        case ErrorKind::kDependentObjects:
+            return ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST;
         case ErrorKind::kUniqueViolation:
             return ERRCODE_UNIQUE_VIOLATION;
         case ErrorKind::kLimitExceeded:
