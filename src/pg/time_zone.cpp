@@ -54,13 +54,17 @@ const pg_tz* find_time_zone(std::string_view name) {
 }
 
 const TimeZone& ZoneTransitions::covering(std::int64_t from, std::int64_t to) {
-    if (from_ >= to_) {
-        load(from, to);
-    } else if (from < from_ || to > to_) {
-        // Widen by as much again, so that any order of instants costs no more than a few loads.
-        const std::int64_t width = to_ - from_;
-        load(std::min(from, std::max(from_ - width, kMinCalendarTime)),
-             std::max(to, std::min(to_ + width, kMaxCalendarTime)));
+    if (from_ >= to_ || from < from_ || to > to_) {
+        // Take as much again on both sides, and a year at least: then instants in any order cost no
+        // more than a few loads.
+        constexpr std::int64_t kYear = 366 * 86'400 * kSecond;
+        if (from_ < to_) {
+            from = std::min(from, from_);
+            to = std::max(to, to_);
+        }
+        const std::int64_t more = std::max(to - from, kYear);
+        load(std::max(from - more, std::min(from, kMinCalendarTime)),
+             std::min(to + more, std::max(to, kMaxCalendarTime)));
     }
     return zone_;
 }
@@ -93,7 +97,7 @@ void ZoneTransitions::load(std::int64_t from, std::int64_t to) {
         now = boundary + 1;
     }
     from_ = from;
-    to_ = std::max(to, from + 1);
+    to_ = to;
 }
 
 }  // namespace meter::pg

@@ -4,7 +4,6 @@
 #include "pg/compat.hpp"
 
 extern "C" {
-#include "datatype/timestamp.h"
 #include "pgtime.h"
 }
 
@@ -38,15 +37,5 @@ class ZoneTransitions {
 // argument time_zone, for any other name: also for the POSIX notation, whose signs are the reverse
 // of everyone's expectation ('+05:30' is west of Greenwich there).
 const pg_tz* find_time_zone(std::string_view name);
-
-// Microseconds since 1970 and since 2000, PostgreSQL's own epoch.
-inline constexpr std::int64_t kPostgresEpoch =
-    INT64_C(86'400'000'000) * (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE);
-inline std::int64_t unix_micros(TimestampTz time) {
-    return time + kPostgresEpoch;
-}
-inline TimestampTz timestamp_from_unix(std::int64_t micros) {
-    return micros - kPostgresEpoch;
-}
 
 }  // namespace meter::pg
