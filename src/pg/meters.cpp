@@ -38,11 +38,6 @@ void check_aggregation(std::string_view aggregation) {
                     "A meter's aggregation is sum, count or last.");
 }
 
-void check_metadata(Datum metadata) {
-    if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(metadata)))
-        throw Error(ErrorKind::kInvalidParameter, "metadata must be a JSON object");
-}
-
 // Throws where `names` (text[]) cannot be a meter's dimensions.
 void check_dimensions(Datum names) {
     ArrayType* array = DatumGetArrayTypeP(names);

@@ -155,6 +155,11 @@ std::string_view copy_to_context(std::string_view text) {
     return {copy, text.size()};
 }
 
+void check_metadata(Datum metadata) {
+    if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(metadata)))
+        throw Error(ErrorKind::kInvalidParameter, "metadata must be a JSON object");
+}
+
 void require_argument(FunctionCallInfo fcinfo, int index, const char* argument) {
     if (PG_ARGISNULL(index))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -55,9 +55,14 @@ inline constexpr int64 kUnixToPostgresMicros =
 inline TimestampTz to_timestamptz(int64 unix_micros) {
     return unix_micros - kUnixToPostgresMicros;
 }
+// Saturates: the infinities, and times near the end of the type, stay far out of any range.
 inline int64 to_unix_micros(TimestampTz time) {
-    return time + kUnixToPostgresMicros;
+    return time > PG_INT64_MAX - kUnixToPostgresMicros ? PG_INT64_MAX
+                                                       : time + kUnixToPostgresMicros;
 }
+
+// Throws meter::Error unless `metadata` (jsonb) is an object.
+void check_metadata(Datum metadata);
 
 // Raises invalid_parameter_value, naming `argument`, where its value is null.
 void require_argument(FunctionCallInfo fcinfo, int index, const char* argument);
