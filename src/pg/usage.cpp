@@ -217,7 +217,7 @@ void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, MemoryContext s
         read_filter(PG_GETARG_JSONB_P(kFilter), meter, question);
 
     const bool fill = question->has_bucket && !PG_ARGISNULL(kFill) && PG_GETARG_BOOL(kFill);
-    auto* query = static_cast<Query*>(palloc(sizeof(Query)));
+    auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
     write_usage_query(query, question, fill);
     if (!fill) {
         run_query(query, set.store, store_context);
@@ -254,7 +254,7 @@ METER_FUNCTION(meter_usage_report) {
     const Call call = begin_call(Privilege::kRead, "query usage");
     const Period period = read_period(fcinfo, 0, 1);
     const bool has_user = !PG_ARGISNULL(2);
-    auto* query = static_cast<Query*>(palloc(sizeof(Query)));
+    auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
     write_report_query(query, call.org, period, has_user, has_user ? PG_GETARG_DATUM(2) : Datum{0});
     run_query(query, set.store, store_context_of(fcinfo));
     end_call(call);

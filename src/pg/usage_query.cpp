@@ -36,20 +36,20 @@ const Aggregation* find_aggregation(std::string_view name) {
     pg_unreachable();
 }
 
-void start_query(Query* query) {
+void start_query(QueryText* query) {
     initStringInfo(&query->sql);
     query->count = 0;
 }
 
-int add_parameter(Query* query, Oid type, Datum value) {
-    if (query->count == Query::kMaxParameters)
+int add_parameter(QueryText* query, Oid type, Datum value) {
+    if (query->count == QueryText::kMaxParameters)
         elog(ERROR, "too many parameters");
     query->types[query->count] = type;
     query->values[query->count] = value;
     return ++query->count;
 }
 
-void run_query(const Query* query, Tuplestorestate* store, MemoryContext store_context) {
+void run_query(const QueryText* query, Tuplestorestate* store, MemoryContext store_context) {
     ParamListInfo parameters = makeParamList(query->count);
     for (int i = 0; i < query->count; ++i) {
         ParamExternData* parameter = &parameters->params[i];
@@ -76,7 +76,7 @@ namespace {
 // The events of the question, one row each, as "source": bucket b, user u and dimensions d1, d2,
 // ... where they group, and value, at and id. Rows of another source with these columns would do
 // too.
-void append_source(Query* query, const UsageQuestion* question, int bucket, int zone,
+void append_source(QueryText* query, const UsageQuestion* question, int bucket, int zone,
                    const int* names) {
     StringInfo sql = &query->sql;
     appendStringInfoString(sql, "(SELECT e.value, e.\"timestamp\" AS at, e.id");
@@ -127,7 +127,7 @@ void append_group_by(StringInfo sql, const UsageQuestion* question) {
 
 }  // namespace
 
-void write_usage_query(Query* query, const UsageQuestion* question, bool number_groups) {
+void write_usage_query(QueryText* query, const UsageQuestion* question, bool number_groups) {
     start_query(query);
     StringInfo sql = &query->sql;
     int bucket = 0;
@@ -179,7 +179,7 @@ void write_usage_query(Query* query, const UsageQuestion* question, bool number_
     appendStringInfoString(sql, "cell.u COLLATE pg_catalog.\"C\", cell.d");
 }
 
-void write_report_query(Query* query, std::string_view org, Period period, bool has_user,
+void write_report_query(QueryText* query, std::string_view org, Period period, bool has_user,
                         Datum user) {
     start_query(query);
     StringInfo sql = &query->sql;

@@ -66,7 +66,7 @@ struct UsageQuestion {
 };
 
 // SQL text made of constants alone; every name and value is a parameter.
-struct Query {
+struct QueryText {
     static constexpr int kMaxParameters = 16 + 3 * static_cast<int>(kMaxDimensions);
     StringInfoData sql;
     int count;
@@ -74,22 +74,22 @@ struct Query {
     Datum values[kMaxParameters];
 };
 
-void start_query(Query* query);
+void start_query(QueryText* query);
 
 // Adds a parameter and returns its number.
-int add_parameter(Query* query, Oid type, Datum value);
+int add_parameter(QueryText* query, Oid type, Datum value);
 
 // Runs it within an SPI connection, under the snapshot of the query that called us, and puts the
 // rows into `store`, which was made in `store_context`.
-void run_query(const Query* query, Tuplestorestate* store, MemoryContext store_context);
+void run_query(const QueryText* query, Tuplestorestate* store, MemoryContext store_context);
 
 // Writes the query with the columns of meter.usage, in its order. With `number_groups` there is one
 // more: the number of the row's group among all of the answer, from 1, in the order of (user_id,
 // dimensions).
-void write_usage_query(Query* query, const UsageQuestion* question, bool number_groups);
+void write_usage_query(QueryText* query, const UsageQuestion* question, bool number_groups);
 
 // Writes the query of meter.usage_report; `user` (text) matters where `has_user`.
-void write_report_query(Query* query, std::string_view org, Period period, bool has_user,
+void write_report_query(QueryText* query, std::string_view org, Period period, bool has_user,
                         Datum user);
 
 }  // namespace meter::pg
