@@ -162,8 +162,7 @@ sub spread {
 
 # A row: benchmark, measure, ours, theirs, ratio.
 sub add_row {
-    my @row = @_;
-    push @rows, [map { defined $_ ? $_ : '' } @row];
+    push @rows, [map { $_[$_] // '' } 0 .. 4];
     say_progress('   ' . join '  |  ', @{ $rows[-1] });
     return;
 }
