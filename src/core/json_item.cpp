@@ -578,7 +578,7 @@ void ItemReader::member_value(Type type, std::string_view text) {
             return;
         case Member::kExtension:
             if (type == Type::kObject || type == Type::kArray)
-                fail_type(name_, "a string, a number or a boolean", type, text);
+                fail_type(clip_utf8(name_, 80), "a string, a number or a boolean", type, text);
             return;
     }
 }

@@ -502,6 +502,18 @@ TEST(Ingest, FirstLineMayBeMalformed) {
     }
 }
 
+TEST(Ingest, CutStringDoesNotReachIntoTheNextLine) {
+    // Read on across the line break, the brace in the second line's string would close the first
+    // line's object.
+    for (const char* first : {R"({"event_name":"a)", R"({"event_name":"a\)"}) {
+        const auto events =
+            parse(std::string(first) + "\n" + R"({"event_name":"}","user_id":"u"})" + "\n");
+        ASSERT_EQ(events.size(), 2u) << first;
+        EXPECT_TRUE(events[0].error);
+        EXPECT_EQ(events[1].event_name, "}");
+    }
+}
+
 TEST(Ingest, ObjectOverSeveralLines) {
     const Error rest = payload_error("{\"event_name\":\"a\",\n\"user_id\":\"u\"}\n {\n}\n");
     EXPECT_EQ(rest.kind, ErrorKind::kInvalidText);
