@@ -16,8 +16,8 @@ struct IngestLimits {
     std::size_t max_depth;   // of nesting, an item's own braces counting one
 };
 
-// Appends one EventInput for each item of `payload`, in order, to `events`. docs/ingest.md says what
-// forms a payload and its items have.
+// Appends one EventInput for each item of `payload`, in order, to `events`. docs/ingest.md says
+// what forms a payload and its items have.
 //
 // What is wrong with one item is its `error`; what is wrong with the whole payload is thrown, and
 // `events` then holds some of the items: Error kLimitExceeded past max_bytes, max_events or 8 MB
