@@ -176,6 +176,10 @@ run_regress() {
         [ "$failed" -gt 0 ] || failed=1
         if [ -s "$output/regression.diffs" ]; then
             head -n 400 "$output/regression.diffs"
+            rm -rf "$METER_BUILD/results/$group"
+            mkdir -p "$METER_BUILD/results"
+            cp -r "$output/results" "$METER_BUILD/results/$group"
+            say "(what the tests wrote is kept in $METER_BUILD/results/$group)"
         else
             find "$output" -path '*/log/*.log' -exec tail -n 40 {} +
         fi
