@@ -145,8 +145,13 @@ MeterCache& fresh_meters() {
     return *meters;
 }
 
-// Puts the only row of the last result into the cache.
-const MeterDefinition* remember_row(MeterCache& cache) {
+// Puts the only row of the last result into the cache; nullptr where it has none. Frees the result:
+// a batch may look up many.
+const MeterDefinition* remember_result(MeterCache& cache) {
+    if (SPI_processed == 0) {
+        SPI_freetuptable(SPI_tuptable);
+        return nullptr;
+    }
     bool null;
     MeterDefinition definition;
     definition.id = DatumGetInt32(result(0, 1, &null));
@@ -163,7 +168,9 @@ const MeterDefinition* remember_row(MeterCache& cache) {
         views[i] = text_view(names[i]);
     definition.dimension_count = count;
     definition.dimensions = views;
-    return cache.insert(definition);
+    const MeterDefinition* remembered = cache.insert(definition);
+    SPI_freetuptable(SPI_tuptable);
+    return remembered;
 }
 
 }  // namespace
@@ -205,7 +212,8 @@ const MeterDefinition* find_meter(std::string_view org, std::string_view event_n
         "FROM meter.meter WHERE org = $1 AND event_name = $2",
         {TEXTOID, TEXTOID}};
     const Datum values[] = {text_datum(org), text_datum(event_name)};
-    return run(select, values, nullptr, Run::kLatest) == 0 ? nullptr : remember_row(cache);
+    run(select, values, nullptr, Run::kLatest);
+    return remember_result(cache);
 }
 
 const MeterDefinition* find_meter(std::string_view org, int32 id) {
@@ -217,7 +225,8 @@ const MeterDefinition* find_meter(std::string_view org, int32 id) {
         "FROM meter.meter WHERE org = $1 AND id = $2",
         {TEXTOID, INT4OID}};
     const Datum values[] = {text_datum(org), Int32GetDatum(id)};
-    return run(select, values, nullptr, Run::kLatest) == 0 ? nullptr : remember_row(cache);
+    run(select, values, nullptr, Run::kLatest);
+    return remember_result(cache);
 }
 
 bool lock_meter_for_recording(int32 id) {

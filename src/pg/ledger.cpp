@@ -178,6 +178,7 @@ bool read_payload(const LedgerEntry& entry, int32 meter_id, std::string_view use
     bool null;
     payload->value = canonical_value_text(result(0, 1, &null));
     payload->dimensions = canonical_dimensions(result(0, 2, &null)).text;
+    SPI_freetuptable(SPI_tuptable);
     return true;
 }
 

@@ -150,7 +150,11 @@ COMMENT ON TRIGGER forget_cached_row ON meter.meter IS 'the same for changes tha
 COMMENT ON TRIGGER forget_cached ON meter.access IS 'sessions forget the access they cached';
 COMMENT ON TRIGGER forget_cached_row ON meter.access IS 'the same for changes that a subscription applies';
 
-SELECT pg_catalog.pg_extension_config_dump(c.oid, '')
-FROM pg_catalog.pg_class c
-WHERE c.relnamespace OPERATOR(pg_catalog.=) 'meter'::pg_catalog.regnamespace
-  AND c.relkind IN ('r', 'p', 'S');
+-- What pg_dump is to save.
+SELECT pg_catalog.pg_extension_config_dump('meter.meter', '');
+SELECT pg_catalog.pg_extension_config_dump('meter.meter_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('meter.meter_event', '');
+SELECT pg_catalog.pg_extension_config_dump('meter.meter_event_default', '');
+SELECT pg_catalog.pg_extension_config_dump('meter.meter_event_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('meter.event_key', '');
+SELECT pg_catalog.pg_extension_config_dump('meter.access', '');

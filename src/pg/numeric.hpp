@@ -1,0 +1,21 @@
+// Reads and makes numeric values by their on-disk format, without text between.
+//
+// The format is numeric.c's own affair, but it has been on disk unchanged since 9.1 (the infinities
+// came with 14), and pg_upgrade relies on it.
+#pragma once
+
+#include "pg/compat.hpp"
+
+#include "core/base10k.hpp"
+
+namespace meter::pg {
+
+// A view of a numeric, normalised. It points into the datum, or where that had to be detoasted to
+// memory in the current context.
+NumberView view_numeric(Datum numeric);
+
+// A numeric in the current memory context, its scale no larger than its digits need. Throws Error
+// kOutOfRange where numeric has no room for the number.
+struct varlena* make_numeric(const NumberView& number);
+
+}  // namespace meter::pg
