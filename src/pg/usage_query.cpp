@@ -106,9 +106,10 @@ void append_source(QueryText* query, const UsageQuestion* question, int bucket, 
                          name, values);
     }
     // The planner takes a function of the timestamp to have as many values as the timestamp, and
-    // would sort all events rather than hash the few groups. OFFSET 0 keeps it from looking inside;
-    // then it assumes 200 buckets.
-    appendStringInfo(sql, "%s) AS e) AS source", question->has_bucket ? " OFFSET 0" : "");
+    // would sort all events rather than hash the few groups. An offset keeps it from looking
+    // inside; then it assumes 200 buckets. Quoted, since 0 is an integer cast to bigint, no
+    // constant, when the planner asks whether this may run in parallel.
+    appendStringInfo(sql, "%s) AS e) AS source", question->has_bucket ? " OFFSET '0'" : "");
 }
 
 // GROUP BY and the columns there are to group by; nothing where there are none.
