@@ -114,8 +114,8 @@ METER_FUNCTION(meter_create_partitions) {
                            "One call makes at most " + std::to_string(kMaxMonths) + ".");
 
     const Call call = begin_owner_call("create partitions");
-    // Whoever else makes partitions waits here, and then finds them made. The lock timeout bounds how
-    // long writers can wait behind us while we wait for a long reader.
+    // Whoever else makes partitions waits here, and then finds them made. The lock timeout bounds
+    // how long writers can wait behind us while we wait for a long reader.
     const int guc_level = NewGUCNestLevel();
     (void)set_config_option("lock_timeout", "3s", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
                             0, false);
