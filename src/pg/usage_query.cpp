@@ -16,10 +16,7 @@ namespace meter::pg {
 const Aggregation kAggregations[] = {
     {"sum", "COALESCE(pg_catalog.trim_scale(pg_catalog.sum(source.value)", "), 0)", true},
     {"count", "(pg_catalog.count(*)", ")::pg_catalog.numeric", true},
-    {"last",
-     "pg_catalog.trim_scale((pg_catalog.max(ARRAY[EXTRACT(epoch FROM source.at), "
-     "source.id::pg_catalog.numeric, source.value])",
-     ")[3])", false},
+    {"last", "pg_catalog.trim_scale(meter.last(source.value, source.at, source.id)", ")", false},
     {"min", "pg_catalog.trim_scale(pg_catalog.min(source.value)", ")", false},
     {"max", "pg_catalog.trim_scale(pg_catalog.max(source.value)", ")", false},
     {"avg", "pg_catalog.trim_scale(pg_catalog.avg(source.value)", ")", false},
