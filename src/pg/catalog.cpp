@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/text.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
 #include "pg/spi.hpp"
@@ -227,6 +228,19 @@ const MeterDefinition* find_meter(std::string_view org, int32 id) {
     const Datum values[] = {text_datum(org), Int32GetDatum(id)};
     run(select, values, nullptr, Run::kLatest);
     return remember_result(cache);
+}
+
+Error unknown_meter_error(const std::string& what) {
+    return Error(ErrorKind::kUndefinedObject, "meter " + what + " does not exist", {},
+                 "Define it with meter.create_meter, or see meter.list_meters() for those that "
+                 "there are.");
+}
+
+const MeterDefinition& require_meter(std::string_view org, std::string_view event_name) {
+    const MeterDefinition* definition = find_meter(org, event_name);
+    if (definition == nullptr)
+        throw unknown_meter_error(quote_for_message(event_name));
+    return *definition;
 }
 
 bool lock_meter_for_recording(int32 id) {

@@ -4,7 +4,10 @@
 
 #include "pg/compat.hpp"
 
+#include <string>
 #include <string_view>
+
+#include "core/error.hpp"
 
 namespace meter::pg {
 
@@ -44,6 +47,12 @@ struct MeterDefinition {
 // within an SPI connection, as the owner.
 const MeterDefinition* find_meter(std::string_view org, std::string_view event_name);
 const MeterDefinition* find_meter(std::string_view org, int32 id);
+
+// The same, raising undefined_object where there is none.
+const MeterDefinition& require_meter(std::string_view org, std::string_view event_name);
+
+// The error for a meter that is not there; `what` names it, quoted where it is a name.
+Error unknown_meter_error(const std::string& what);
 
 // Holds off archiving and dropping of the meter until the end of the transaction; recorders do not
 // wait for each other. Returns true where a definition may have changed meanwhile: look again.

@@ -34,9 +34,7 @@ const MeterDefinition* find_and_lock(Find&& find) {
 
 const MeterDefinition& check_open(const MeterDefinition* definition, const std::string& what) {
     if (definition == nullptr)
-        throw Error(ErrorKind::kUndefinedObject, "meter " + what + " does not exist", {},
-                    "Define it with meter.create_meter, or see meter.list_meters() for those that "
-                    "there are.");
+        throw unknown_meter_error(what);
     if (definition->archived)
         throw Error(ErrorKind::kNotInState, "meter " + what + " is archived",
                     "An archived meter takes no more events.");

@@ -24,13 +24,6 @@ namespace {
     "id, org, name, event_name, aggregation, currency, dimensions, metadata, created_at, " \
     "updated_at, archived_at"
 
-[[noreturn]] void throw_unknown_meter(std::string_view event_name) {
-    throw Error(ErrorKind::kUndefinedObject,
-                "meter " + quote_for_message(event_name) + " does not exist", {},
-                "Define it with meter.create_meter, or see meter.list_meters() for those that "
-                "there are.");
-}
-
 void check_aggregation(std::string_view aggregation) {
     if (aggregation != "sum" && aggregation != "count" && aggregation != "last")
         throw Error(ErrorKind::kInvalidParameter,
@@ -66,12 +59,9 @@ void check_dimensions(Datum names) {
 // being recorded.
 int32 lock_existing(const Call& call, std::string_view event_name) {
     for (;;) {
-        const MeterDefinition* definition = find_meter(call.org, event_name);
-        if (definition == nullptr)
-            throw_unknown_meter(event_name);
-        const int32 id = definition->id;
+        const int32 id = require_meter(call.org, event_name).id;
         lock_meter_for_change(id);
-        definition = find_meter(call.org, event_name);
+        const MeterDefinition* definition = find_meter(call.org, event_name);
         if (definition != nullptr && definition->id == id)
             return id;
     }
@@ -143,7 +133,7 @@ METER_FUNCTION(meter_create_meter) {
                                  " FROM meter.meter WHERE org = $1 AND event_name = $2",
                                  {TEXTOID, TEXTOID}};
     if (run(existing, key, nullptr, Run::kLatest) == 0)
-        throw_unknown_meter(event_name);
+        throw unknown_meter_error(meter::quote_for_message(event_name));
     return copy_row_for_caller(call);
 }
 
@@ -173,7 +163,7 @@ METER_FUNCTION(meter_update_meter) {
         nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
     }
     if (run(update, values, nulls, Run::kWrite) == 0)
-        throw_unknown_meter(event_name);
+        throw unknown_meter_error(meter::quote_for_message(event_name));
     return copy_row_for_caller(call);
 }
 
@@ -205,7 +195,7 @@ METER_FUNCTION(meter_add_dimension) {
         {INT4OID, TEXTOID}};
     const Datum values[] = {Int32GetDatum(id), PG_GETARG_DATUM(1)};
     if (run(update, values, nullptr, Run::kWrite) == 0)
-        throw_unknown_meter(event_name);
+        throw unknown_meter_error(meter::quote_for_message(event_name));
     return copy_row_for_caller(call);
 }
 
@@ -239,7 +229,7 @@ METER_FUNCTION(meter_drop_meter) {
                     "history stays readable.");
     static Statement remove = {"DELETE FROM meter.meter WHERE id = $1", {INT4OID}};
     if (run(remove, values, nullptr, Run::kWrite) == 0)
-        throw_unknown_meter(event_name);
+        throw unknown_meter_error(meter::quote_for_message(event_name));
     end_call(call);
     PG_RETURN_VOID();
 }

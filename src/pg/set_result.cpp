@@ -13,6 +13,7 @@ SetResult begin_set(FunctionCallInfo fcinfo) {
     const MemoryContext caller_context =
         MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
     SetResult set;
+    set.context = info->econtext->ecxt_per_query_memory;
     if (get_call_result_type(fcinfo, nullptr, &set.descriptor) == TYPEFUNC_SCALAR)
         set.descriptor = CreateTupleDescCopy(info->expectedDesc);
     else

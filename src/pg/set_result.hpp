@@ -13,6 +13,7 @@ namespace meter::pg {
 struct SetResult {
     Tuplestorestate* store;
     TupleDesc descriptor;
+    MemoryContext context;  // in which the store was made
 };
 
 // Prepares the caller to receive rows, of the type it expects; raises feature_not_supported where

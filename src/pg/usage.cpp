@@ -25,9 +25,6 @@ namespace meter::pg {
 
 namespace {
 
-// The most values that a filter may list, all names together.
-constexpr int kMaxFilterValues = 10'000;
-
 // The arguments of meter.usage by position.
 enum UsageArgument {
     kEventName,
@@ -41,11 +38,6 @@ enum UsageArgument {
     kAggregation,
     kFill
 };
-
-// A NUL-terminated copy for a message.
-const char* shown(std::string_view text) {
-    return copy_to_context(text).data();
-}
 
 // Reads a period from two arguments. Raises invalid_parameter_value unless both are there, finite
 // and in order; an empty period is one.
@@ -63,20 +55,6 @@ Period read_period(FunctionCallInfo fcinfo, int start, int end) {
                         errhint("A period is half-open: [period_start, period_end).")));
     }
     return period;
-}
-
-// Raises invalid_parameter_value where `name` cannot be a dimension of the meter.
-void check_dimension(const MeterDefinition* meter, std::string_view name, const char* argument) {
-    if (meter->dimension_count == 0 || meter->declares(name))
-        return;
-    StringInfoData declared;
-    initStringInfo(&declared);
-    for (int i = 0; i < meter->dimension_count; ++i)
-        appendStringInfo(&declared, "%s\"%s\"", i == 0 ? "" : ", ", shown(meter->dimensions[i]));
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("%s: dimension \"%s\" is not declared by meter \"%s\"", argument,
-                           shown(name), shown(meter->event_name)),
-                    errhint("The meter declares %s.", declared.data)));
 }
 
 void read_group_by(ArrayType* array, const MeterDefinition* meter, UsageQuestion* question) {
@@ -103,75 +81,12 @@ void read_group_by(ArrayType* array, const MeterDefinition* meter, UsageQuestion
                 ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                                 errmsg("group_by has more than %d dimensions",
                                        static_cast<int>(kMaxDimensions))));
-            check_dimension(meter, name, "group_by");
+            check_dimension(*meter, name, "group_by");
             question->names[question->name_count++] = names[i];
         }
         if (again)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                             errmsg("group_by has \"%s\" twice", shown(name))));
-    }
-}
-
-[[noreturn]] void refuse_filter(std::string_view name) {
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("filter: the values of \"%s\" are nested", shown(name)),
-                    errhint("A dimension is filtered by a scalar or an array of scalars.")));
-    pg_unreachable();
-}
-
-// Reads the values that the filter has for one name: a scalar, or an array of them, of which the
-// iterator has just returned `value` or the array's start.
-Datum read_filter_values(JsonbIterator** iterator, JsonbIteratorToken token, JsonbValue* value,
-                         std::string_view name, int* left) {
-    ArrayBuildState* built = initArrayResult(JSONBOID, CurrentMemoryContext, false);
-    const bool is_array = token == WJB_BEGIN_ARRAY;
-    if (token == WJB_BEGIN_OBJECT)
-        refuse_filter(name);
-    if (is_array)
-        token = JsonbIteratorNext(iterator, value, false);
-    for (; token == WJB_ELEM || token == WJB_VALUE;
-         token = JsonbIteratorNext(iterator, value, false)) {
-        if (--*left < 0)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                            errmsg("filter has more than %d values", kMaxFilterValues)));
-        CHECK_FOR_INTERRUPTS();
-        accumArrayResult(built, JsonbPGetDatum(JsonbValueToJsonb(value)), false, JSONBOID,
-                         CurrentMemoryContext);
-        if (!is_array)
-            break;
-    }
-    if (is_array && token != WJB_END_ARRAY)
-        refuse_filter(name);
-    return makeArrayResult(built, CurrentMemoryContext);
-}
-
-void read_filter(Jsonb* filter, const MeterDefinition* meter, UsageQuestion* question) {
-    if (!JB_ROOT_IS_OBJECT(filter))
-        ereport(ERROR,
-                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("filter must be a JSON object"),
-                 errhint("For example '{\"model\": \"gpt-4\", \"region\": [\"us\", "
-                         "\"eu\"]}'.")));
-    if (JB_ROOT_COUNT(filter) > kMaxDimensions)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("filter has more than %d names", static_cast<int>(kMaxDimensions))));
-    int left = kMaxFilterValues;
-    JsonbValue value;
-    JsonbIterator* iterator = JsonbIteratorInit(&filter->root);
-    for (JsonbIteratorToken token = JsonbIteratorNext(&iterator, &value, false); token != WJB_DONE;
-         token = JsonbIteratorNext(&iterator, &value, false)) {
-        if (token != WJB_KEY)
-            continue;
-        const std::string_view name(value.val.string.val,
-                                    static_cast<std::size_t>(value.val.string.len));
-        if (name == "user_id")
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                            errmsg("filter: \"user_id\" is not a dimension"),
-                            errhint("Use the argument user_id.")));
-        check_dimension(meter, name, "filter");
-        DimensionFilter* added = &question->filters[question->filter_count++];
-        added->name = text_datum(name);
-        token = JsonbIteratorNext(&iterator, &value, false);
-        added->values = read_filter_values(&iterator, token, &value, name, &left);
     }
 }
 
@@ -181,8 +96,7 @@ std::string_view text_or(FunctionCallInfo fcinfo, int index, std::string_view ot
 }
 
 // Answers meter.usage() into `set`, within begin_call().
-void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, MemoryContext store_context,
-                  std::string_view org) {
+void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_view org) {
     require_argument(fcinfo, kEventName, "event_name");
     const std::string_view event_name = text_view(PG_GETARG_DATUM(kEventName));
     auto* question = static_cast<UsageQuestion*>(palloc0(sizeof(UsageQuestion)));
@@ -202,25 +116,20 @@ void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, MemoryContext s
     if (question->has_user)
         question->user = text_datum(text_view(PG_GETARG_DATUM(kUserId)));
 
-    const MeterDefinition* meter = find_meter(org, event_name);
-    if (meter == nullptr)
-        ereport(ERROR,
-                (errcode(ERRCODE_UNDEFINED_OBJECT),
-                 errmsg("meter \"%s\" does not exist in org \"%s\"", shown(event_name), shown(org)),
-                 errhint("meter.list_meters(true) lists the meters there are.")));
+    const MeterDefinition* meter = &require_meter(org, event_name);
     question->meter_id = meter->id;
     if (question->aggregation == nullptr)
         question->aggregation = find_aggregation(meter->aggregation);
     if (!PG_ARGISNULL(kGroupBy))
         read_group_by(PG_GETARG_ARRAYTYPE_P(kGroupBy), meter, question);
     if (!PG_ARGISNULL(kFilter))
-        read_filter(PG_GETARG_JSONB_P(kFilter), meter, question);
+        read_filters(PG_GETARG_JSONB_P(kFilter), *meter, &question->filters);
 
     const bool fill = question->has_bucket && !PG_ARGISNULL(kFill) && PG_GETARG_BOOL(kFill);
     auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
     write_usage_query(query, question, fill);
     if (!fill) {
-        run_query(query, set.store, store_context);
+        run_query(query, set.store, set.context);
         return;
     }
     check_bucket_count(zone, question->bucket, question->period);
@@ -228,11 +137,6 @@ void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, MemoryContext s
     run_query(query, cells, CurrentMemoryContext);
     fill_usage(set, cells, question, zone);
     tuplestore_end(cells);
-}
-
-// Where begin_set() put the store.
-MemoryContext store_context_of(FunctionCallInfo fcinfo) {
-    return reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo)->econtext->ecxt_per_query_memory;
 }
 
 }  // namespace
@@ -243,7 +147,7 @@ METER_FUNCTION(meter_usage) {
     using namespace meter::pg;
     const SetResult set = begin_set(fcinfo);
     const Call call = begin_call(Privilege::kRead, "query usage");
-    answer_usage(fcinfo, set, store_context_of(fcinfo), call.org);
+    answer_usage(fcinfo, set, call.org);
     end_call(call);
     PG_RETURN_NULL();
 }
@@ -256,7 +160,7 @@ METER_FUNCTION(meter_usage_report) {
     const bool has_user = !PG_ARGISNULL(2);
     auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
     write_report_query(query, call.org, period, has_user, has_user ? PG_GETARG_DATUM(2) : Datum{0});
-    run_query(query, set.store, store_context_of(fcinfo));
+    run_query(query, set.store, set.context);
     end_call(call);
     PG_RETURN_NULL();
 }

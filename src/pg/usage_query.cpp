@@ -36,41 +36,6 @@ const Aggregation* find_aggregation(std::string_view name) {
     pg_unreachable();
 }
 
-void start_query(QueryText* query) {
-    initStringInfo(&query->sql);
-    query->count = 0;
-}
-
-int add_parameter(QueryText* query, Oid type, Datum value) {
-    if (query->count == QueryText::kMaxParameters)
-        elog(ERROR, "too many parameters");
-    query->types[query->count] = type;
-    query->values[query->count] = value;
-    return ++query->count;
-}
-
-void run_query(const QueryText* query, Tuplestorestate* store, MemoryContext store_context) {
-    ParamListInfo parameters = makeParamList(query->count);
-    for (int i = 0; i < query->count; ++i) {
-        ParamExternData* parameter = &parameters->params[i];
-        parameter->value = query->values[i];
-        parameter->isnull = false;
-        // Constants to the planner: it can leave out partitions, and hash a long list of values.
-        parameter->pflags = PARAM_FLAG_CONST;
-        parameter->ptype = query->types[i];
-    }
-    DestReceiver* receiver = CreateDestReceiver(DestTuplestore);
-    SetTuplestoreDestReceiverParams(receiver, store, store_context, false, nullptr, nullptr);
-    SPIExecuteOptions options{};
-    options.params = parameters;
-    options.read_only = true;
-    options.dest = receiver;
-    const int code = SPI_execute_extended(query->sql.data, &options);
-    if (code != SPI_OK_SELECT)
-        elog(ERROR, "cannot run \"%s\": %s", query->sql.data, SPI_result_code_string(code));
-    receiver->rDestroy(receiver);
-}
-
 namespace {
 
 // The events of the question, one row each, as "source": bucket b, user u and dimensions d1, d2,
@@ -97,14 +62,7 @@ void append_source(QueryText* query, const UsageQuestion* question, int bucket, 
     if (question->has_user)
         appendStringInfo(sql, " AND e.user_id = $%d",
                          add_parameter(query, TEXTOID, question->user));
-    for (int i = 0; i < question->filter_count; ++i) {
-        const DimensionFilter* filter = &question->filters[i];
-        const int name = add_parameter(query, TEXTOID, filter->name);
-        const int values = add_parameter(query, JSONBARRAYOID, filter->values);
-        appendStringInfo(sql,
-                         " AND COALESCE(e.dimensions -> $%d, 'null'::pg_catalog.jsonb) = ANY ($%d)",
-                         name, values);
-    }
+    append_filters(query, question->filters);
     appendStringInfoString(sql, ") AS source");
 }
 

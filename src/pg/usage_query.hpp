@@ -8,13 +8,12 @@
 
 extern "C" {
 #include "datatype/timestamp.h"
-#include "executor/spi.h"
-#include "lib/stringinfo.h"
-#include "utils/tuplestore.h"
 }
 
 #include "core/calendar.hpp"
 #include "core/dimensions.hpp"
+#include "pg/dimension_filter.hpp"
+#include "pg/query_text.hpp"
 
 namespace meter::pg {
 
@@ -41,12 +40,6 @@ struct Period {
     TimestampTz end;
 };
 
-// The values that a dimension may have: jsonb[], a JSON null standing for a missing one too.
-struct DimensionFilter {
-    Datum name;  // text
-    Datum values;
-};
-
 // A question for one meter's usage, its arguments checked.
 struct UsageQuestion {
     int32 meter_id;
@@ -56,32 +49,13 @@ struct UsageQuestion {
     bool by_user;
     int name_count;
     Datum names[kMaxDimensions];  // text: the dimensions to group by
-    int filter_count;
-    DimensionFilter filters[kMaxDimensions];
+    DimensionFilters filters;
     bool has_bucket;
     Bucket bucket;
     Datum bucket_name;  // text
     Datum zone_name;    // text
     const Aggregation* aggregation;
 };
-
-// SQL text made of constants alone; every name and value is a parameter.
-struct QueryText {
-    static constexpr int kMaxParameters = 16 + 3 * static_cast<int>(kMaxDimensions);
-    StringInfoData sql;
-    int count;
-    Oid types[kMaxParameters];
-    Datum values[kMaxParameters];
-};
-
-void start_query(QueryText* query);
-
-// Adds a parameter and returns its number.
-int add_parameter(QueryText* query, Oid type, Datum value);
-
-// Runs it within an SPI connection, under the snapshot of the query that called us, and puts the
-// rows into `store`, which was made in `store_context`.
-void run_query(const QueryText* query, Tuplestorestate* store, MemoryContext store_context);
 
 // Writes the query with the columns of meter.usage, in its order. With `number_groups` there is one
 // more: the number of the row's group among all of the answer, from 1, in the order of (user_id,

@@ -148,11 +148,8 @@ Datum trimmed_numeric(Datum value) {
     return DirectFunctionCall1(numeric_trim_scale, value);
 }
 
-std::string_view copy_to_context(std::string_view text) {
-    auto* copy = static_cast<char*>(palloc(text.size() + 1));
-    std::memcpy(copy, text.data(), text.size());
-    copy[text.size()] = '\0';
-    return {copy, text.size()};
+const char* shown(std::string_view text) {
+    return pnstrdup(text.data(), text.size());
 }
 
 void check_metadata(Datum metadata) {

@@ -46,8 +46,8 @@ CanonicalDimensions canonical_dimensions(Datum dimensions);
 std::string_view canonical_value_text(Datum value);
 Datum trimmed_numeric(Datum value);
 
-// A copy of `text` in the current memory context, NUL-terminated.
-std::string_view copy_to_context(std::string_view text);
+// A copy of `text` in the current memory context, NUL-terminated, for errmsg() and the like.
+const char* shown(std::string_view text);
 
 inline constexpr int64 kUnixToPostgresMicros =
     INT64CONST(86'400'000'000) * (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE);
