@@ -41,24 +41,41 @@ struct RawNumber {
 using Json = nlohmann::basic_json<std::map, std::vector, std::string, bool, std::int64_t,
                                   std::uint64_t, RawNumber>;
 
+// The longest string or number, and the longest stretch of text without either, in bytes.
+constexpr std::ptrdiff_t kLongestToken = 8 * 1024 * 1024;
+
 // The text that a parse reads, and how far it has come. The parser keeps the bytes it has read
 // since the last string or number and, on an error, copies them several times, a control character
-// as eight bytes: so of white space that follows a line break, a tab or a carriage return it gets
-// to see nothing. (Inside a string those three are an error at once, so that no string is changed.)
+// as eight bytes. So their number is bounded, and of white space that follows a line break, a tab
+// or a carriage return the parser gets to see nothing. (Inside a string those three are an error at
+// once, so that no string is changed.)
 struct Source {
     Source(std::string_view text, Progress& pace)
-        : at(text.data()), end(text.data() + text.size()), progress(pace) {
-        next_report = progress.next();
-    }
+        : at(text.data()),
+          end(text.data() + text.size()),
+          token(text.data()),
+          next_report(pace.next()),
+          progress(pace) {}
 
     void advance() {
         const auto c = static_cast<unsigned char>(*at++);
         if (c < ' ')
             skip_space();
-        if (at >= next_report) {
-            progress.reached(at);
-            next_report = progress.next();
-        }
+        if (at >= next_report)
+            report();
+    }
+
+    // The parser has taken a string or a number.
+    void token_ended() { token = at; }
+
+    // Tells the caller how far reading has come. Throws Error kLimitExceeded in too long a token.
+    void report() {
+        if (at - token > kLongestToken)
+            throw Error(ErrorKind::kLimitExceeded,
+                        "payload has a string, a number or a gap between them of more than " +
+                            std::to_string(kLongestToken) + " bytes");
+        progress.reached(at);
+        next_report = progress.next();
     }
 
     // Leaves out the white space at `at`.
@@ -73,6 +90,7 @@ struct Source {
             last_skip = static_cast<std::size_t>(at - first);
             skipped += last_skip;
             skip_end = at;
+            token += at - first;
         }
     }
 
@@ -86,6 +104,7 @@ struct Source {
 
     const char* at;
     const char* end;
+    const char* token;  // where the last string or number ended, more or less
     const char* next_report;
     Progress& progress;
     std::size_t skipped = 0;
@@ -148,7 +167,8 @@ class Handler {
     using string_t = Json::string_t;
     using binary_t = Json::binary_t;
 
-    Handler(ItemReader& items, bool in_array) : items_(items), in_array_(in_array) {}
+    Handler(ItemReader& items, Source& source, bool in_array)
+        : items_(items), source_(source), in_array_(in_array) {}
 
     bool null() {
         items_.null();
@@ -163,6 +183,7 @@ class Handler {
     bool number_float(number_float_t, const string_t& text) {
         // The parser writes the point as the locale does. (PostgreSQL keeps it at "." but other
         // programs need not; a point of several bytes fails one of the parser's assertions.)
+        source_.token_ended();
         const auto foreign = [](char c) {
             return !((c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' ||
                      c == 'E');
@@ -177,6 +198,7 @@ class Handler {
         return true;
     }
     bool string(string_t& value) {
+        source_.token_ended();
         items_.string(value);
         return true;
     }
@@ -186,6 +208,7 @@ class Handler {
         return true;
     }
     bool key(string_t& name) {
+        source_.token_ended();
         items_.key(name);
         return true;
     }
@@ -218,6 +241,7 @@ class Handler {
   private:
     template <typename Integer>
     bool integer(Integer value) {
+        source_.token_ended();
         char digits[24];
         const auto [end, code] = std::to_chars(digits, digits + sizeof digits, value);
         items_.number({digits, static_cast<std::size_t>(end - digits)});
@@ -225,6 +249,7 @@ class Handler {
     }
 
     ItemReader& items_;
+    Source& source_;
     bool in_array_;
     bool started_ = false;  // the outermost array is open
     std::size_t error_position_ = 0;
@@ -241,7 +266,7 @@ struct Malformed {
 std::optional<Malformed> parse(std::string_view text, bool in_array, Progress& progress,
                                ItemReader& items) {
     Source source(text, progress);
-    Handler handler(items, in_array);
+    Handler handler(items, source, in_array);
     if (Json::sax_parse(SourceIterator(&source), SourceIterator(), &handler))
         return std::nullopt;
     return Malformed{source.offset_of(handler.error_position()), handler.error_reason()};

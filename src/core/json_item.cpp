@@ -167,6 +167,22 @@ void ItemReader::begin() {
     event_ = EventInput{};
 }
 
+// Appends event_. A vector that doubles would move a million events in one go, out of reach of a
+// cancel request, and hold them twice meanwhile; so it grows to what the whole payload is likely to
+// need, but never more than 64 times what is there, should the payload be made to mislead.
+void ItemReader::append() {
+    constexpr std::size_t kFew = 1024;
+    const std::size_t size = events_.size();
+    if (size == events_.capacity() && size >= kFew) {
+        const std::size_t likely =
+            std::min({progress_.estimate(items_), limits_.max_events, 64 * size});
+        const std::size_t more = likely > items_ ? likely - items_ + 1 : 1;
+        events_.reserve(size + std::max(more, size / 2));
+    }
+    finished_ = items_;
+    events_.push_back(std::move(event_));
+}
+
 void ItemReader::abandon(Error error, std::size_t items_before) {
     if (items_ == items_before)
         begin();
@@ -176,8 +192,7 @@ void ItemReader::abandon(Error error, std::size_t items_before) {
     // What is malformed may come after the item's closing brace.
     if (finished_ == items_)
         events_.pop_back();
-    finished_ = items_;
-    events_.push_back(std::move(event_));
+    append();
 }
 
 void ItemReader::finish() {
@@ -202,8 +217,7 @@ void ItemReader::finish() {
         event_.error = std::move(error_);
         error_.reset();
     }
-    finished_ = items_;
-    events_.push_back(std::move(event_));
+    append();
 }
 
 void ItemReader::finish_plain() {
@@ -564,7 +578,7 @@ void ItemReader::member_value(Type type, std::string_view text) {
             return;
         case Member::kExtension:
             if (type == Type::kObject || type == Type::kArray)
-                fail_type(name_, "a string, a number or a boolean", type, text);
+                fail_type(clip_utf8(name_, 80), "a string, a number or a boolean", type, text);
             return;
     }
 }

@@ -79,6 +79,7 @@ class ItemReader {
 
     void begin();
     void finish();
+    void append();
     void finish_cloud_event();
     void finish_plain();
     void start(Type type);

@@ -5,7 +5,8 @@
 namespace meter {
 
 void Progress::restart(std::string_view text) {
-    end_ = text.data() + text.size();
+    begin_ = text.data();
+    end_ = begin_ + text.size();
     steps_ = 0;
     next_ = text.data() + std::min<std::ptrdiff_t>(kBytes, end_ - text.data());
 }
@@ -16,6 +17,13 @@ void Progress::call(const char* at) {
         next_ = end_ - at > kBytes ? at + kBytes : end_;
     if (callback_)
         callback_();
+}
+
+std::size_t Progress::estimate(std::size_t so_far) const {
+    // At least this much was read; guessing too high costs address space, too low a move of all.
+    const auto read = static_cast<double>(std::max<std::ptrdiff_t>(next_ - begin_ - kBytes, 1));
+    const double share = static_cast<double>(end_ - begin_) / read;
+    return static_cast<std::size_t>(static_cast<double>(so_far) * share * 1.02) + 16;
 }
 
 std::size_t skip_space(std::string_view text, std::size_t from, Progress& progress) {

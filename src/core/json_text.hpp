@@ -22,6 +22,9 @@ class Progress {
     // The point at which to call reached() next.
     const char* next() const { return next_; }
 
+    // How many items the whole text has, by `so_far` of them in what was read of it.
+    std::size_t estimate(std::size_t so_far) const;
+
     // Reading has come to `at`.
     void reached(const char* at) {
         if (at >= next_)
@@ -42,6 +45,7 @@ class Progress {
     void call(const char* at);
 
     const std::function<void()>& callback_;
+    const char* begin_ = nullptr;
     const char* next_ = nullptr;
     const char* end_ = nullptr;
     std::size_t steps_ = 0;

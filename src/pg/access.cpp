@@ -42,6 +42,7 @@ struct FunctionGrant {
 constexpr FunctionGrant kFunctionGrants[] = {
     {"list_meters", true, true, true},     {"list_events", true, false, true},
     {"usage", true, false, true},          {"usage_report", true, false, true},
+    {"bucket_start", true, false, true},   {"bucket_end", true, false, true},
     {"record_event", false, true, true},   {"record_events", false, true, true},
     {"ingest", false, true, true},         {"create_meter", false, false, true},
     {"update_meter", false, false, true},  {"add_dimension", false, false, true},
