@@ -135,8 +135,7 @@ $source->command_ok([ 'pg_dump', '--schema-only', '-f', "$directory/schema.sql",
 $source->command_ok([ 'pg_dump', '--data-only', '-f', "$directory/data.sql", $from ], 'the data');
 $source->command_ok([ 'pg_dumpall', '--roles-only', '--no-role-passwords', '-f', "$directory/roles.sql" ], 'the roles');
 
-# The roles of the other server, in another order than they had, so with other numbers; the first
-# has the number of the role that was dropped, if numbers are given alike.
+# The roles of the other server, in another order than they had, so with other numbers.
 my $dropped = $source->safe_psql('original', 'SELECT role::oid FROM meter.access WHERE role::oid NOT IN (SELECT oid FROM pg_roles)');
 like($dropped, qr/^\d+$/, 'the dropped role is a number');
 $target->safe_psql('postgres', join "\n", reverse split /\n/, $roles);
