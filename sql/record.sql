@@ -1,4 +1,5 @@
 -- record_event: one event, exactly once.
+TRUNCATE meter.meter, meter.meter_event, meter.event_key RESTART IDENTITY;
 CREATE FUNCTION pg_temp.sqlstate_of(query text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     state text; message text; detail text; hint text;
@@ -131,7 +132,7 @@ SELECT left(pg_temp.sqlstate_of($$SELECT meter.record_event('calls', 'alice', ev
 SELECT meter.record_event('calls', 'alice', event_time => now() + interval '23 hours 59 minutes') > 0 AS recorded;
 SET meter.max_event_lead = 0;
 SELECT left(pg_temp.sqlstate_of($$SELECT meter.record_event('calls', 'alice', event_time => clock_timestamp() + interval '1 minute')$$), 5);
-SET meter.max_event_lead = '1 week';
+SET meter.max_event_lead = '7 days';
 SELECT meter.record_event('calls', 'alice', event_time => now() + interval '6 days') > 0 AS recorded;
 RESET meter.max_event_lead;
 
@@ -144,8 +145,9 @@ SELECT meter.record_event('calls', 'henry', 1, jsonb_build_object('d', repeat('x
 SELECT pg_temp.sqlstate_of($$SELECT meter.record_event('calls', 'henry', 1, jsonb_build_object('d', repeat('x', 2041)))$$);
 
 -- The table refuses what the function would, whoever writes.
-SELECT what, pg_temp.sqlstate_of(
-    'INSERT INTO meter.meter_event (meter_id, user_id, value, "timestamp", idempotency, dimensions, metadata) VALUES (' || row_values || ')')
+SELECT what, regexp_replace(pg_temp.sqlstate_of(
+    'INSERT INTO meter.meter_event (meter_id, user_id, value, "timestamp", idempotency, dimensions, metadata) VALUES (' || row_values || ')'),
+    ' \| Failing row.*', '')
 FROM (VALUES
     ('empty user', $$1, '', 1, now(), NULL, '{}', '{}'$$),
     ('long user', $$1, repeat('u', 256), 1, now(), NULL, '{}', '{}'$$),
@@ -177,20 +179,3 @@ BEGIN READ ONLY;
 SELECT meter.record_event('calls', 'alice');
 ROLLBACK;
 SELECT provolatile, proparallel FROM pg_proc WHERE oid = 'meter.record_event'::regproc;
-
--- Events go into the partition of their month, or into the default one.
-SELECT meter.create_partitions(0, '2025-12-15') \g /dev/null
-SELECT meter.record_event('calls', 'judy', event_time => t) > 0 AS recorded
-FROM (VALUES ('2025-12-31 23:59:59.999999+00'::timestamptz), ('2026-01-01 00:00:00+00'), ('2001-01-01')) AS t (t);
-SELECT tableoid::regclass, "timestamp" FROM meter.meter_event WHERE user_id = 'judy' ORDER BY "timestamp";
-SELECT count(*) AS made_again FROM meter.create_partitions(0, '2025-12-15') AS p WHERE p::text !~ '_2026_01$';
-SELECT pg_temp.sqlstate_of($$SELECT meter.create_partitions(-1)$$);
-SELECT pg_temp.sqlstate_of($$SELECT meter.create_partitions(1, 'infinity')$$);
-SELECT left(pg_temp.sqlstate_of($$SELECT meter.create_partitions(1201)$$), 5);
--- Every partition has the parent's constraints and the two indexes; the parent has no index and no foreign key.
-SELECT count(*) FILTER (WHERE indexes <> 2) AS wrong_indexes, count(*) FILTER (WHERE checks <> 6) AS wrong_checks, count(*) > 10 AS many
-FROM (SELECT (SELECT count(*) FROM pg_index WHERE indrelid = inhrelid) AS indexes,
-             (SELECT count(*) FROM pg_constraint WHERE conrelid = inhrelid AND contype = 'c') AS checks
-      FROM pg_inherits WHERE inhparent = 'meter.meter_event'::regclass) AS p;
-SELECT (SELECT count(*) FROM pg_index WHERE indrelid = 'meter.meter_event'::regclass) AS parent_indexes,
-       (SELECT count(*) FROM pg_constraint WHERE conrelid = 'meter.meter_event'::regclass AND contype = 'f') AS parent_foreign_keys;

@@ -161,10 +161,16 @@ tests_in() {
 
 # Runs one of the two programs: group, program, input directory, database, then the tests.
 run_regress() {
-    local group=$1 program=$2 input=$3 database=$4 status=0 passed failed
+    local group=$1 program=$2 input=$3 database=$4 status=0 passed failed name
     local output=$METER_TMP/run/$group log=$METER_TMP/log/$group
     shift 4
     as_tester mkdir -p "$output"
+    # Without an expected output pg_regress gives up on all that follows; this test fails instead,
+    # and shows what it wrote.
+    for name in "$@"; do
+        [ -e "$input/expected/$name.out" ] || { mkdir -p "$input/expected" && : >"$input/expected/$name.out" &&
+            chmod -R a+rX "$input/expected" && say "there is no expected output of $name"; }
+    done
     printf "listen_addresses = ''\nfsync = off\ntimezone = 'UTC'\n" >"$METER_TMP/server.conf"
     run_shown "$group: $# tests" "$log" as_tester "$program" --inputdir="$input" --outputdir="$output" \
         --bindir="$METER_BIN" --temp-instance="$output/instance" --temp-config="$METER_TMP/server.conf" \
@@ -176,6 +182,10 @@ run_regress() {
         [ "$failed" -gt 0 ] || failed=1
         if [ -s "$output/regression.diffs" ]; then
             head -n 400 "$output/regression.diffs"
+            rm -rf "$METER_BUILD/results/$group"
+            mkdir -p "$METER_BUILD/results"
+            cp -r "$output/results" "$METER_BUILD/results/$group"
+            say "(what the tests wrote is kept in $METER_BUILD/results/$group)"
         else
             find "$output" -path '*/log/*.log' -exec tail -n 40 {} +
         fi

@@ -23,14 +23,9 @@ int rank(const NumberView& number) {
     return number.count == 0 ? 2 : number.negative ? 1 : 3;
 }
 
-bool weights_fit(const NumberView& number) {
-    return number.weight <= kMaxWeight &&
-           static_cast<std::int64_t>(number.weight) - number.count + 1 >= kMinWeight;
-}
-
 }  // namespace
 
-NumberView normalise(NumberView number) {
+NumberView normalise_slowly(NumberView number) {
     if (number.kind != NumberKind::kFinite)
         return {.kind = number.kind};
     while (number.count > 0 && number.digit(0) == 0) {

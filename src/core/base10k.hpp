@@ -42,8 +42,22 @@ inline constexpr std::int32_t kMinWeight = -4096;
 
 static_assert(kMaxWeight - kMinWeight < 65536, "StoredNumber counts digits in 16 bits");
 
+// Whether the digits' weights are within bounds.
+inline bool weights_fit(const NumberView& number) {
+    return number.weight <= kMaxWeight &&
+           static_cast<std::int64_t>(number.weight) - number.count + 1 >= kMinWeight;
+}
+
+// normalise() for what is not normalised, or is zero, or not finite.
+NumberView normalise_slowly(NumberView number);
+
 // Cuts zero digits off both ends. Throws Error kOutOfRange where a weight is out of bounds.
-NumberView normalise(NumberView number);
+inline NumberView normalise(const NumberView& number) {
+    if (number.kind == NumberKind::kFinite && number.count > 0 && number.digit(0) != 0 &&
+        number.digit(number.count - 1) != 0 && weights_fit(number))
+        return number;
+    return normalise_slowly(number);
+}
 
 // Negative, zero or positive, as a is less than, equal to, or greater than b. As in PostgreSQL,
 // NaN equals itself and is greater than infinity.

@@ -40,11 +40,10 @@ StateKind get_state_head(wire::Reader& reader) {
     return static_cast<StateKind>(kind);
 }
 
-void expect_kind(StateKind wanted, StateKind given) {
-    if (wanted != given)
-        throw Error(ErrorKind::kInvalidParameter,
-                    std::string("a state of the aggregate ") + name_of(given) +
-                        " is none of the aggregate " + name_of(wanted));
+void throw_other_kind(StateKind wanted, StateKind given) {
+    throw Error(ErrorKind::kInvalidParameter, std::string("a state of the aggregate ") +
+                                                  name_of(given) + " is none of the aggregate " +
+                                                  name_of(wanted));
 }
 
 GroupedState::GroupedState(StateKind kind, std::pmr::memory_resource* resource)
@@ -102,8 +101,10 @@ void GroupedState::add_cell() {
 }
 
 void GroupedState::add_count(std::uint32_t group, std::int64_t rows) {
-    if (__builtin_add_overflow(counts_[group], rows, &counts_[group]))
+    std::int64_t count = 0;
+    if (__builtin_add_overflow(counts_[group], rows, &count))
         throw Error(ErrorKind::kOutOfRange, "a count is out of range");
+    counts_[group] = count;
 }
 
 void GroupedState::add_last(std::uint32_t group, std::int64_t time, const NumberView& value) {

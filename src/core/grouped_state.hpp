@@ -38,7 +38,11 @@ void put_state_head(Sink& sink, StateKind kind) {
 StateKind get_state_head(wire::Reader& reader);
 
 // Throws Error kInvalidParameter unless a state that is given is of the kind that is wanted.
-void expect_kind(StateKind wanted, StateKind given);
+[[noreturn]] void throw_other_kind(StateKind wanted, StateKind given);
+inline void expect_kind(StateKind wanted, StateKind given) {
+    if (wanted != given)
+        throw_other_kind(wanted, given);
+}
 
 inline constexpr std::uint32_t kMostKeys = 1000;
 

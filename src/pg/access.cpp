@@ -16,6 +16,7 @@
 extern "C" {
 #include "catalog/pg_authid.h"
 #include "lib/stringinfo.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 }
 
@@ -41,6 +42,7 @@ struct FunctionGrant {
 constexpr FunctionGrant kFunctionGrants[] = {
     {"list_meters", true, true, true},     {"list_events", true, false, true},
     {"usage", true, false, true},          {"usage_report", true, false, true},
+    {"bucket_start", true, false, true},   {"bucket_end", true, false, true},
     {"record_event", false, true, true},   {"record_events", false, true, true},
     {"ingest", false, true, true},         {"create_meter", false, false, true},
     {"update_meter", false, false, true},  {"add_dimension", false, false, true},
@@ -88,6 +90,23 @@ void apply_grants(const char* role, const Privileges& privileges, bool bound) {
               tables ? "TO" : "FROM", role);
 }
 
+// Begins a change of who may do what: one at a time, since two GRANTs on one function at once fail
+// with "tuple concurrently updated".
+Call begin_change(const char* action) {
+    const Call call = begin_owner_call(action);
+    LockRelationOid(relations().access, ShareRowExclusiveLock);
+    return call;
+}
+
+// Removes the rows of roles that were dropped, or a role that happens to get such a one's number
+// later would inherit what it had.
+void forget_dropped_roles() {
+    static Statement remove = {
+        "DELETE FROM meter.access a WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.role)",
+        {}};
+    run(remove, nullptr, nullptr, Run::kWrite);
+}
+
 void parse_privilege(std::string_view name, Privileges* privileges) {
     if (name == "reader")
         privileges->reader = true;
@@ -112,7 +131,7 @@ using meter::ErrorKind;
 METER_FUNCTION(meter_grant_access) {
     require_argument(fcinfo, 0, "role");
     require_argument(fcinfo, 1, "privilege");
-    const Call call = begin_owner_call("grant access");
+    const Call call = begin_change("grant access");
     const char* role_name = NameStr(*PG_GETARG_NAME(0));
     const Oid role = get_role_oid(role_name, false);
     Privileges privileges{};
@@ -125,6 +144,7 @@ METER_FUNCTION(meter_grant_access) {
                     "role " + meter::quote_for_message(role_name) + " may do everything already",
                     "Superusers and members of the extension's owner are not bound by grants.");
 
+    forget_dropped_roles();
     static Statement upsert = {
         "INSERT INTO meter.access AS a (role, org, reader, writer, admin) "
         "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (role) DO UPDATE "
@@ -150,7 +170,7 @@ METER_FUNCTION(meter_grant_access) {
 
 METER_FUNCTION(meter_revoke_access) {
     require_argument(fcinfo, 0, "role");
-    const Call call = begin_owner_call("revoke access");
+    const Call call = begin_change("revoke access");
     const char* role_name = NameStr(*PG_GETARG_NAME(0));
     const Oid role = get_role_oid(role_name, false);
     Privileges taken{};

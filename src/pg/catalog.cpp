@@ -67,6 +67,10 @@ class MeterCache {
         entry->definition.aggregation = entry->aggregation;
         entry->definition.dimensions = entry->views.data();
         Entry* plain = entry.get();
+        // Under the same name there may be a meter that was dropped since.
+        if (const auto found = by_name_.find(key(source.org, source.event_name));
+            found != by_name_.end())
+            by_id_.erase(found->second->definition.id);
         by_name_[key(source.org, source.event_name)] = std::move(entry);
         by_id_[source.id] = plain;
         return &plain->definition;

@@ -6,6 +6,7 @@
 #include "core/error.hpp"
 #include "core/text.hpp"
 #include "pg/memory.hpp"
+#include "pg/partitions.hpp"
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
 
@@ -101,6 +102,7 @@ void insert_event(const NewEvent& event) {
                             keyed ? text_datum(event.idempotency) : static_cast<Datum>(0),
                             event.dimensions,
                             event.metadata};
+    hold_default_partition(event.time);
     run(insert, values, keyed ? nullptr : "      n  ", Run::kWrite);
 }
 
@@ -120,6 +122,7 @@ void insert_events(const NewEvent* events, int count) {
     auto* no_key = static_cast<bool*>(palloc(sizeof(bool) * static_cast<Size>(count)));
     for (int i = 0; i < count; ++i) {
         const NewEvent& event = events[i];
+        hold_default_partition(event.time);
         no_key[i] = event.idempotency.empty();
         columns[0][i] = Int64GetDatum(event.id);
         columns[1][i] = TimestampTzGetDatum(event.time);

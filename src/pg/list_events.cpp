@@ -121,7 +121,8 @@ int64 collect(const PageQuery& page, TimestampTz from, TimestampTz to, int limit
 // and from planning anew what it has a plan for.
 void require_index_order() {
     for (const auto& [name, value] :
-         {std::pair{"enable_sort", "off"}, std::pair{"enable_seqscan", "off"},
+         {std::pair{"enable_indexscan", "on"}, std::pair{"enable_incremental_sort", "on"},
+          std::pair{"enable_sort", "off"}, std::pair{"enable_seqscan", "off"},
           std::pair{"enable_bitmapscan", "off"},
           std::pair{"plan_cache_mode", "force_generic_plan"}})
         (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,

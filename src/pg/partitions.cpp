@@ -1,5 +1,5 @@
 // meter.create_partitions: the monthly partitions of meter.meter_event.
-#include "pg/compat.hpp"
+#include "pg/partitions.hpp"
 
 #include <chrono>
 
@@ -34,6 +34,23 @@ year_month month_of(int64 unix_micros) {
         std::chrono::sys_time<std::chrono::microseconds>(std::chrono::microseconds(unix_micros)));
     const year_month_day date{day};
     return date.year() / date.month();
+}
+
+// The first instant of a month in UTC.
+TimestampTz time_of(year_month month) {
+    return to_timestamptz(std::chrono::duration_cast<std::chrono::microseconds>(
+                              sys_days{month / 1}.time_since_epoch())
+                              .count());
+}
+
+// The name of a month's partition.
+const char* name_of(year_month month) {
+    return psprintf("meter_event_%04d_%02u", static_cast<int>(month.year()),
+                    static_cast<unsigned>(month.month()));
+}
+
+Oid default_partition() {
+    return get_relname_relid("meter_event_default", relations().schema);
 }
 
 // The first instant of a month in UTC, as text that reads the same under every setting.
@@ -73,6 +90,13 @@ Oid create_partition(year_month month, const char* name) {
     return get_relname_relid(name, get_namespace_oid("meter", false));
 }
 
+// Waits for those who record into the default partition, and keeps others out. Attaching a
+// partition takes this lock anyway.
+void lock_default_partition() {
+    if (const Oid partition = default_partition(); OidIsValid(partition))
+        LockRelationOid(partition, AccessExclusiveLock);
+}
+
 // Whether events of the month lie in the default partition, which keeps a partition from being
 // made.
 bool default_has_events(year_month month) {
@@ -80,18 +104,31 @@ bool default_has_events(year_month month) {
         "SELECT FROM meter.meter_event_default WHERE \"timestamp\" >= $1 AND \"timestamp\" < $2 "
         "LIMIT 1",
         {TIMESTAMPTZOID, TIMESTAMPTZOID}};
-    const auto micros = [](year_month of) {
-        return std::chrono::duration_cast<std::chrono::microseconds>(
-                   sys_days{of / 1}.time_since_epoch())
-            .count();
-    };
-    const Datum values[] = {
-        TimestampTzGetDatum(to_timestamptz(micros(month))),
-        TimestampTzGetDatum(to_timestamptz(micros(month + std::chrono::months{1})))};
+    const Datum values[] = {TimestampTzGetDatum(time_of(month)),
+                            TimestampTzGetDatum(time_of(month + std::chrono::months{1}))};
     return run(select, values, nullptr, Run::kLatest, 1) > 0;
 }
 
 }  // namespace
+
+void hold_default_partition(TimestampTz time) {
+    // The last month that was found to have a partition, true as long as the generation lasts:
+    // attaching and detaching change the parent.
+    static TimestampTz known_from = 0;
+    static TimestampTz known_to = 0;
+    static uint64 known_generation = 0;
+    if (time >= known_from && time < known_to && known_generation == catalog_generation())
+        return;
+    const uint64 generation = catalog_generation();
+    const year_month month = month_of(to_unix_micros(time));
+    if (OidIsValid(get_relname_relid(name_of(month), relations().schema))) {
+        known_from = time_of(month);
+        known_to = time_of(month + std::chrono::months{1});
+        known_generation = generation;
+    } else if (const Oid partition = default_partition(); OidIsValid(partition)) {
+        LockRelationOid(partition, RowExclusiveLock);
+    }
+}
 
 }  // namespace meter::pg
 
@@ -123,11 +160,11 @@ METER_FUNCTION(meter_create_partitions) {
     for (int i = 0; i < months; ++i) {
         CHECK_FOR_INTERRUPTS();
         const year_month month = first + std::chrono::months{i};
-        const char* name = psprintf("meter_event_%04d_%02u", static_cast<int>(month.year()),
-                                    static_cast<unsigned>(month.month()));
-        if (OidIsValid(get_relname_relid(name, get_namespace_oid("meter", false))))
+        const char* name = name_of(month);
+        if (OidIsValid(get_relname_relid(name, relations().schema)))
             continue;
-        if (default_has_events(month)) {
+        // Once more with recorders kept out, who may have committed such an event meanwhile.
+        if (default_has_events(month) || (lock_default_partition(), default_has_events(month))) {
             ereport(WARNING,
                     (errmsg("no partition is made for %04d-%02u: its events are in the default "
                             "partition",

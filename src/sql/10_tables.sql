@@ -157,4 +157,6 @@ SELECT pg_catalog.pg_extension_config_dump('meter.meter_event', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.meter_event_default', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.meter_event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.event_key', '');
-SELECT pg_catalog.pg_extension_config_dump('meter.access', '');
+-- Not what was granted to roles since dropped: a number in the dump may be another role elsewhere.
+SELECT pg_catalog.pg_extension_config_dump('meter.access',
+    'WHERE role::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles)');

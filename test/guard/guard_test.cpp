@@ -64,6 +64,49 @@ void below_frames(int depth, const std::function<void()>& body) {
         std::abort();
 }
 
+// The name that 001_guard.pl knows a kind by; nullptr for a number that is no kind. A new kind does
+// not compile until it has a name here, and then fails the test until it has a SQLSTATE there.
+const char* name_of(ErrorKind kind) {
+    switch (kind) {
+        case ErrorKind::kInvalidParameter:
+            return "invalid_parameter";
+        case ErrorKind::kInvalidText:
+            return "invalid_text";
+        case ErrorKind::kInvalidBinary:
+            return "invalid_binary";
+        case ErrorKind::kUndefinedObject:
+            return "undefined_object";
+        case ErrorKind::kNotInState:
+            return "not_in_state";
+        case ErrorKind::kDuplicateObject:
+            return "duplicate_object";
+        case ErrorKind::kDependentObjects:
+            return "dependent_objects";
+        case ErrorKind::kUniqueViolation:
+            return "unique_violation";
+        case ErrorKind::kLimitExceeded:
+            return "limit_exceeded";
+        case ErrorKind::kOutOfRange:
+            return "out_of_range";
+        case ErrorKind::kCorrupt:
+            return "corrupt";
+    }
+    return nullptr;
+}
+
+constexpr int kMaxKinds = 100;
+
+// The kind of this name.
+ErrorKind kind_of(std::string_view name) {
+    for (int i = 0; i < kMaxKinds; ++i) {
+        const auto kind = static_cast<ErrorKind>(i);
+        const char* known = name_of(kind);
+        if (known != nullptr && name == known)
+            return kind;
+    }
+    throw std::runtime_error("no such kind");
+}
+
 // A PostgreSQL error with every field set that a handler can read.
 void raise_full_error() {
     ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION), errmsg("the message %d", 1),
@@ -110,15 +153,26 @@ void add_context_callback(void* text) {
 // (kind, message, detail, hint): throws meter::Error below frames that own objects. An empty
 // detail or hint is none.
 METER_FUNCTION(guard_throw) {
-    const int kind = PG_GETARG_INT32(0);
+    const std::string_view kind = meter::pg::text_view(PG_GETARG_DATUM(0));
     const std::string_view message = meter::pg::text_view(PG_GETARG_DATUM(1));
     const std::string_view detail = meter::pg::text_view(PG_GETARG_DATUM(2));
     const std::string_view hint = meter::pg::text_view(PG_GETARG_DATUM(3));
     below_frames(3, [&] {
-        throw Error(static_cast<ErrorKind>(kind), std::string(message), std::string(detail),
-                    std::string(hint));
+        throw Error(kind_of(kind), std::string(message), std::string(detail), std::string(hint));
     });
     PG_RETURN_VOID();
+}
+
+// The names of all kinds, by commas.
+METER_FUNCTION(guard_kinds) {
+    StringInfoData names;
+    initStringInfo(&names);
+    for (int i = 0; i < kMaxKinds; ++i) {
+        const char* name = name_of(static_cast<ErrorKind>(i));
+        if (name != nullptr)
+            appendStringInfo(&names, "%s%s", names.len > 0 ? "," : "", name);
+    }
+    PG_RETURN_TEXT_P(cstring_to_text_with_len(names.data, names.len));
 }
 
 METER_FUNCTION(guard_throw_runtime_error) {

@@ -13,7 +13,7 @@ $node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
 $node->start;
 
 my %functions = (
-	guard_throw => 'int, text, text, text',
+	guard_throw => 'text, text, text, text',
 	guard_call_sql => 'text',
 	guard_silence => 'boolean',
 	map { $_ => '' }
@@ -23,6 +23,7 @@ my %functions = (
 	  guard_plain_throw guard_throw_elsewhere guard_cancel guard_work_for_ever
 	  guard_error_while_held));
 my %returning = (
+	guard_kinds => 'text',
 	guard_holdoff => 'text',
 	guard_holdoff_counts => 'int',
 	guard_live_objects => 'int',
@@ -79,13 +80,24 @@ my $postmaster = slurp_file($node->data_dir . '/postmaster.pid');
 # --- each error once: every field arrives
 
 my $full = '23514|the message 1|the detail|the hint|the schema|the table|the column|the type|the constraint';
-my @kinds = qw(22023 22P02 22P03 42704 55000 23505 54000 22003 XX001);
+my %sqlstates = (
+	invalid_parameter => '22023',
+	invalid_text => '22P02',
+	invalid_binary => '22P03',
+	undefined_object => '42704',
+	not_in_state => '55000',
+	duplicate_object => '42710',
+	dependent_objects => '2BP01',
+	unique_violation => '23505',
+	limit_exceeded => '54000',
+	out_of_range => '22003',
+	corrupt => 'XX001');
 my @errors = (
-	(map { [ "SELECT guard_throw($_, 'message ä', 'detail', 'hint')", "$kinds[$_]|message ä|detail|hint|||||" ] }
-		  0 .. $#kinds),
-	[ "SELECT guard_throw(0, 'alone', '', '')", '22023|alone|||||||' ],
-	[ "SELECT guard_throw(0, '100%s %n', '%d', '%m')", '22023|100%s %n|%d|%m|||||' ],
-	[ "SELECT guard_throw(0, repeat('x', 100000), '', '')", '22023|' . ('x' x 100000) . '|||||||' ],
+	(map { [ "SELECT guard_throw('$_', 'message ä', 'detail', 'hint')", "$sqlstates{$_}|message ä|detail|hint|||||" ] }
+		  sort keys %sqlstates),
+	[ "SELECT guard_throw('invalid_parameter', 'alone', '', '')", '22023|alone|||||||' ],
+	[ "SELECT guard_throw('invalid_parameter', '100%s %n', '%d', '%m')", '22023|100%s %n|%d|%m|||||' ],
+	[ "SELECT guard_throw('invalid_parameter', repeat('x', 100000), '', '')", '22023|' . ('x' x 100000) . '|||||||' ],
 	[ 'SELECT guard_throw_runtime_error()', 'XX000|a runtime error|||||||' ],
 	[ 'SELECT guard_throw_int()', 'XX000|unexpected exception of an unknown type|||||||' ],
 	[ 'SELECT guard_new_out_of_memory()', '53200|out of memory|||||||' ],
@@ -97,9 +109,12 @@ my @errors = (
 	[ 'SELECT guard_plain_throw()', '54000|too much|||||||' ],
 	[ 'SELECT guard_throw_elsewhere()', '54000|' . ('e' x 3000) . '|||||||' ],
 	[ "SELECT guard_call_sql('SELECT 1/0')", '22012|division by zero|||||||' ],
-	[ "SELECT guard_call_sql('SELECT guard_throw(5, ''inner'', ''d'', ''h'')')", '23505|inner|d|h|||||' ],
+	[ "SELECT guard_call_sql('SELECT guard_throw(''unique_violation'', ''inner'', ''d'', ''h'')')", '23505|inner|d|h|||||' ],
 	[ "SELECT guard_call_sql('SELECT 1')", 'no error' ],
 	[ 'SELECT guard_cancel()', '57014|canceling statement due to user request|||||||' ],);
+is( join(',', sort split /,/, $node->safe_psql('postgres', 'SELECT guard_kinds()')),
+	join(',', sort keys %sqlstates),
+	'each kind of error has its SQLSTATE here');
 for my $error (@errors)
 {
 	my ($statement, $expected) = @$error;
@@ -139,7 +154,7 @@ my $warm_up = 1_000;
 my %tolerance = (contexts => 64, heap => 256, resident => 2048);
 
 my @loops = (
-	[ 'an error in C++', "SELECT guard_throw(0, 'message', 'detail', 'hint')", '22023|message|detail|hint|||||' ],
+	[ 'an error in C++', "SELECT guard_throw('invalid_parameter', 'message', 'detail', 'hint')", '22023|message|detail|hint|||||' ],
 	[ 'an unknown exception in C++', 'SELECT guard_throw_int()', 'XX000|unexpected exception of an unknown type|||||||' ],
 	[ 'an error while another memory context is current', 'SELECT guard_throw_elsewhere()', '54000|' . ('e' x 3000) . '|||||||' ],
 	[ 'an error in PostgreSQL called from C++', 'SELECT guard_call_error()', $full ],
