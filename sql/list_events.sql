@@ -83,16 +83,6 @@ FROM (VALUES ('NULL'), ($$'nothing'$$), ($$'calls', max_rows => 0$$), ($$'calls'
              ($$'calls', filter => '[]'$$), ($$'calls', filter => '{"modle": 1}'$$), ($$'calls', filter => '{"model": {"a": 1}}'$$),
              ($$'calls', filter => '{"user_id": "u1"}'$$)) AS t (arguments);
 
--- A page reads little more than its rows, whatever the planner would rather do.
-VACUUM ANALYZE meter.meter_event;
-SET enable_indexscan = off;
-BEGIN;
-SELECT count(*) FROM meter.list_events('calls', user_id => 'u1', max_rows => 5);
-SELECT count(*) FROM meter.list_events('calls', max_rows => 5, after_time => '2026-01-10', after_id => 1);
-SELECT sum(pg_stat_get_xact_tuples_fetched(inhrelid) + pg_stat_get_xact_tuples_returned(inhrelid)) < 100 AS few_rows_read
-FROM pg_inherits WHERE inhparent = 'meter.meter_event'::regclass;
-COMMIT;
-RESET enable_indexscan;
--- The settings that it makes for itself are the session's own again.
+-- The settings that a page makes for itself are the session's own again.
 SELECT current_setting('enable_sort') AS sort, current_setting('enable_seqscan') AS seqscan,
        current_setting('enable_bitmapscan') AS bitmapscan, current_setting('plan_cache_mode') AS plan_cache_mode;

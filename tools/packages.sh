@@ -117,6 +117,8 @@ provide_packages() {
             "Installing needs root, and there is no sudo. As root:" \
             "apt-get update && apt-get install $wanted"
         say "missing: $wanted"
+        # Ask for the password now: a job in the background cannot.
+        is_root || sudo -v || die "sudo does not let us install: $wanted"
         run_job "apt-get update" "$METER_TMP/apt.log" as_root apt-get update -q ||
             { tail -n 5 "$METER_TMP/apt.log" >&2; say "apt-get update failed; trying with the lists there are"; }
         [ ${#packages[@]} -eq 0 ] || apt_install "${packages[@]}"
