@@ -1,5 +1,5 @@
 SELECT count(*) FROM meter.create_partitions(1, now() - interval '23 months');
-SELECT FROM meter.create_meter('calls'), meter.create_meter('tokens'), meter.create_meter('bytes');
+SELECT count(*) FROM unnest('{calls,tokens,bytes}'::text[]) AS e, meter.create_meter(e);
 INSERT INTO meter.meter_event (id, "timestamp", recorded_at, meter_id, user_id, value, idempotency, dimensions)
 SELECT nextval('meter.meter_event_id_seq'), at, at, (ARRAY[1, 1, 2, 3])[1 + (hashint4(i + 1) & 3)],
        'user-' || (hashint4(i) & 16777215) % 1000, i % 5000, NULL,
