@@ -132,7 +132,7 @@ SELECT left(pg_temp.sqlstate_of($$SELECT meter.record_event('calls', 'alice', ev
 SELECT meter.record_event('calls', 'alice', event_time => now() + interval '23 hours 59 minutes') > 0 AS recorded;
 SET meter.max_event_lead = 0;
 SELECT left(pg_temp.sqlstate_of($$SELECT meter.record_event('calls', 'alice', event_time => clock_timestamp() + interval '1 minute')$$), 5);
-SET meter.max_event_lead = '7 days';
+SET meter.max_event_lead = '7d';
 SELECT meter.record_event('calls', 'alice', event_time => now() + interval '6 days') > 0 AS recorded;
 RESET meter.max_event_lead;
 
@@ -147,7 +147,7 @@ SELECT pg_temp.sqlstate_of($$SELECT meter.record_event('calls', 'henry', 1, json
 -- The table refuses what the function would, whoever writes.
 SELECT what, regexp_replace(pg_temp.sqlstate_of(
     'INSERT INTO meter.meter_event (meter_id, user_id, value, "timestamp", idempotency, dimensions, metadata) VALUES (' || row_values || ')'),
-    ' \| Failing row.*', '')
+    'relation "[^"]*"| \| Failing row.*', '', 'g')
 FROM (VALUES
     ('empty user', $$1, '', 1, now(), NULL, '{}', '{}'$$),
     ('long user', $$1, repeat('u', 256), 1, now(), NULL, '{}', '{}'$$),

@@ -95,7 +95,9 @@ CREATE TEMP TABLE question AS
 SELECT i,
     (ARRAY['sums', 'lasts', 'counts'])[1 + i % 3] AS event,
     p.a AS from_time,
-    CASE WHEN random() < 0.5 THEN p.a + random() * interval '3 days' ELSE p.a + random() * interval '400 days' END AS to_time,
+    CASE WHEN random() < 0.4 THEN p.a + random() * interval '3 days'
+         WHEN random() < 0.6 THEN COALESCE((SELECT min(hot) FROM hot WHERE hot > p.a + interval '1 minute'), p.a) + interval '1 microsecond' * (i % 3)
+         ELSE p.a + random() * interval '400 days' END AS to_time,
     CASE WHEN random() < 0.3 THEN (ARRAY['ann', 'o''brien', 'ünal', 'nobody'])[1 + floor(random() * 4)::int] END AS who,
     (ARRAY['{}', '{user_id}', '{model}', '{n}', '{region,model}', '{user_id,n,model,region}'])[1 + floor(random() * 6)::int]::text[] AS names,
     (ARRAY['{}', '{}', '{"model": "gpt-4"}', '{"model": [null, "gpt-3"], "region": ["us", null]}', '{"n": [1.0]}',
@@ -122,7 +124,7 @@ SELECT * FROM answer WHERE differences > 0 ORDER BY i LIMIT 5;
 
 -- Filled: every bucket from the period's first to its last, each starting where the one before ended,
 -- and the same sums as unfilled.
-SELECT count(*) AS questions, count(*) FILTER (WHERE NOT (whole AND equal)) AS differences
+SELECT count(*) > 200 AS enough_questions, count(*) FILTER (WHERE NOT (whole AND equal)) AS differences
 FROM question,
 LATERAL (
     SELECT count(*) = 0 OR bool_and(COALESCE(bucket_start = before, bucket_start <= from_time) AND (after IS NOT NULL OR bucket_end >= to_time)) AS whole,
@@ -134,7 +136,7 @@ LATERAL (
 WHERE unit IN ('day', 'week', 'month', 'year') OR (unit IS NOT NULL AND to_time - from_time < interval '3 days');
 
 -- The report is each meter's usage by user.
-SELECT count(*), count(*) FILTER (WHERE r.value::text IS DISTINCT FROM u.value::text OR r.event_count IS DISTINCT FROM u.event_count)
+SELECT count(*) > 300 AS enough_rows, count(*) FILTER (WHERE r.value::text IS DISTINCT FROM u.value::text OR r.event_count IS DISTINCT FROM u.event_count) AS differences
 FROM (SELECT DISTINCT from_time, to_time FROM question WHERE i % 10 = 0) AS q,
 LATERAL (
     SELECT r.*, u.value AS v, u.event_count AS n FROM meter.usage_report(from_time, to_time) AS r

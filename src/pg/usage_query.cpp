@@ -11,8 +11,6 @@ extern "C" {
 
 namespace meter::pg {
 
-// Ordered by (timestamp, id), which is total: no two events share an id, so the value never
-// decides.
 const Aggregation kAggregations[] = {
     {"sum", "COALESCE(pg_catalog.trim_scale(pg_catalog.sum(source.value)", "), 0)", true},
     {"count", "(pg_catalog.count(*)", ")::pg_catalog.numeric", true},

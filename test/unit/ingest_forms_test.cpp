@@ -1,8 +1,6 @@
 // The forms of a payload of meter.ingest: array, NDJSON, single object, CloudEvents; positions of
 // errors, limits, and cancelling.
 #include <algorithm>
-#include <chrono>
-#include <ctime>
 
 #include "ingest_support.hpp"
 
@@ -318,7 +316,6 @@ TEST(IngestForms, SurvivesDeepNesting) {
     for (std::size_t i = 0; i < kDeep / 5; ++i)
         objects += "{\"a\":";
     objects += "1" + std::string(kDeep / 5, '}');
-    const auto start = std::chrono::steady_clock::now();
     for (const std::string& payload :
          {"[" + with(R"("metadata":{"a":)" + nest + "}") + "," + with(R"("value":5)") + "]",
           with(R"("metadata":)" + objects) + "\n" + with(R"("value":5)")}) {
@@ -329,7 +326,6 @@ TEST(IngestForms, SurvivesDeepNesting) {
         EXPECT_EQ(events[1].value, "5");
     }
     EXPECT_EQ(payload_error(std::string(kDeep, '[')).message, "malformed JSON");
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
 }
 
 TEST(IngestForms, TokensAreBounded) {
@@ -347,23 +343,16 @@ TEST(IngestForms, TokensAreBounded) {
         parse(with(R"("metadata":{"a":")" + half + R"(","b":")" + half + R"("})"))[0].error);
 }
 
-// The most processor time, in milliseconds, between two calls of on_progress while `payload` is
-// read.
-double longest_gap(const std::string& payload) {
-    std::clock_t last = std::clock();
-    std::clock_t longest = 0;
-    const auto called = [&] {
-        const std::clock_t now = std::clock();
-        longest = std::max(longest, now - last);
-        last = now;
-    };
+// How often on_progress is called while `payload` is read.
+std::size_t progress_calls(const std::string& payload) {
+    std::size_t calls = 0;
     std::vector<EventInput> events;
     try {
-        meter::parse_events(payload, kLimits, called, events);
+        meter::parse_events(
+            payload, kLimits, [&] { ++calls; }, events);
     } catch (const Error&) {
     }
-    called();
-    return 1e3 * static_cast<double>(longest) / CLOCKS_PER_SEC;
+    return calls;
 }
 
 TEST(IngestForms, ReportsProgressInsideOneItem) {
@@ -379,7 +368,7 @@ TEST(IngestForms, ReportsProgressInsideOneItem) {
           "[" + std::string(kLarge, ' ') + "]", std::string(kLarge, '\n'),
           "[" + std::string(kLarge, '\n') + "]", "{\"a\":" + std::string(kLarge, '['),
           "{" + std::string(kLarge, '\n') + "}", with(R"("value":)" + std::string(kLarge, '1'))})
-        EXPECT_LT(longest_gap(payload), 50) << payload.substr(0, 60);
+        EXPECT_GE(progress_calls(payload), payload.size() / 65'536) << payload.substr(0, 60);
 }
 
 TEST(IngestForms, CancelIsNotAnItemError) {
