@@ -188,8 +188,7 @@ void settle_keys(Batch& batch) {
                 const EventInput& winner = batch.events[batch.keyed[starts[i]]];
                 recorded = {winner.value, winner.dimensions};
             } else if (!known) {
-                read_payload(taken[i], batch.items[index].meter_id, *batch.events[index].user_id,
-                             &recorded);
+                read_payload(taken[i], batch.items[index].meter_id, &recorded);
             }
             known = true;
             batch.set_conflict(index, recorded.value, recorded.dimensions);
@@ -218,8 +217,10 @@ Datum jsonb_datum(const std::string& json) {
 
 // Writes the events of the items that are to be recorded, in order.
 void write_events(const Batch& batch) {
-    // Bounds the memory of a statement; a larger chunk gains nothing.
+    // Both bound the memory of a statement; a larger chunk gains nothing. What is passed to one is
+    // arrays, and no datum can be larger than a gigabyte.
     constexpr int kChunk = 10'000;
+    constexpr std::size_t kChunkBytes = 64 * 1024 * 1024;
     const MemoryContext chunk_context =
         AllocSetContextCreate(CurrentMemoryContext, "events of a batch", ALLOCSET_DEFAULT_SIZES);
     const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
@@ -227,7 +228,8 @@ void write_events(const Batch& batch) {
     while (next < batch.items.size()) {
         auto* rows = static_cast<NewEvent*>(palloc(sizeof(NewEvent) * kChunk));
         int count = 0;
-        for (; next < batch.items.size() && count < kChunk; ++next) {
+        std::size_t bytes = 0;
+        for (; next < batch.items.size() && count < kChunk && bytes < kChunkBytes; ++next) {
             const Item& item = batch.items[next];
             if (item.status != Status::kRecorded)
                 continue;
@@ -241,6 +243,8 @@ void write_events(const Batch& batch) {
                 numeric_datum(event.value),
                 jsonb_datum(event.dimensions),
                 jsonb_datum(event.metadata)};
+            bytes += VARSIZE(DatumGetPointer(rows[count - 1].dimensions)) +
+                     VARSIZE(DatumGetPointer(rows[count - 1].metadata));
         }
         CHECK_FOR_INTERRUPTS();
         if (count > 0)

@@ -82,6 +82,7 @@ const Access& access_of(Oid role) {
         if (remembered[i].role == role)
             return remembered[i];
     const Access access = read_access(role);
+    note_remembered();
     const int slot =
         remembered_count < kRemembered ? remembered_count++ : next_victim++ % kRemembered;
     remembered[slot] = access;

@@ -31,6 +31,10 @@ bool relations_known = false;
 bool meters_stale = true;
 uint64 generation = 1;
 
+// Whether something was remembered in a transaction that writes: it may be what the transaction
+// itself wrote. The trigger's invalidation covers that only once the statement that wrote it ends.
+bool remembered_while_writing = false;
+
 // Definitions of meters by name and by number. Its methods make no PostgreSQL calls.
 class MeterCache {
   public:
@@ -116,6 +120,25 @@ void on_role_change(Datum, int, uint32) {
     ++generation;
 }
 
+void forget_uncommitted() {
+    if (remembered_while_writing) {
+        meters_stale = true;
+        ++generation;
+    }
+}
+
+void on_transaction_end(XactEvent event, void*) {
+    if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+        forget_uncommitted();
+    if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_COMMIT)
+        remembered_while_writing = false;
+}
+
+void on_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
+    if (event == SUBXACT_EVENT_ABORT_SUB)
+        forget_uncommitted();
+}
+
 void register_callbacks() {
     static bool registered = false;
     if (registered)
@@ -123,6 +146,8 @@ void register_callbacks() {
     CacheRegisterRelcacheCallback(on_relation_change, 0);
     CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_role_change, 0);
     CacheRegisterSyscacheCallback(AUTHOID, on_role_change, 0);
+    RegisterXactCallback(on_transaction_end, nullptr);
+    RegisterSubXactCallback(on_subtransaction_end, nullptr);
     registered = true;
 }
 
@@ -157,6 +182,7 @@ const MeterDefinition* remember_result(MeterCache& cache) {
         SPI_freetuptable(SPI_tuptable);
         return nullptr;
     }
+    note_remembered();
     bool null;
     MeterDefinition definition;
     definition.id = DatumGetInt32(result(0, 1, &null));
@@ -188,6 +214,7 @@ const Relations& relations() {
     register_callbacks();
     if (relations_known)
         return known_relations;
+    const uint64 before = generation;
     Relations found;
     found.schema = get_namespace_oid("meter", true);
     found.meter = relation_oid("meter", found.schema);
@@ -200,12 +227,17 @@ const Relations& relations() {
     found.owner = ((Form_pg_class)GETSTRUCT(tuple))->relowner;
     ReleaseSysCache(tuple);
     known_relations = found;
-    relations_known = true;
+    relations_known = generation == before;
     return known_relations;
 }
 
 uint64 catalog_generation() {
     return generation;
+}
+
+void note_remembered() {
+    if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+        remembered_while_writing = true;
 }
 
 const MeterDefinition* find_meter(std::string_view org, std::string_view event_name) {
@@ -247,10 +279,8 @@ const MeterDefinition& require_meter(std::string_view org, std::string_view even
     return *definition;
 }
 
-bool lock_meter_for_recording(int32 id) {
-    const uint64 before = generation;
+void lock_meter_for_recording(int32 id) {
     LockDatabaseObject(relations().meter, static_cast<Oid>(id), 0, RowExclusiveLock);
-    return generation != before;
 }
 
 void lock_meter_for_change(int32 id) {

@@ -29,6 +29,10 @@ const Relations& relations();
 // answers and kept longer than a call is to be thrown away when this number has changed.
 uint64 catalog_generation();
 
+// To be called when something is remembered that was read from our tables: where it may be what
+// this very transaction wrote, the generation grows should the transaction, or a part, roll back.
+void note_remembered();
+
 // A meter's definition. Valid until the next call into this module.
 struct MeterDefinition {
     int32 id;
@@ -55,8 +59,9 @@ const MeterDefinition& require_meter(std::string_view org, std::string_view even
 Error unknown_meter_error(const std::string& what);
 
 // Holds off archiving and dropping of the meter until the end of the transaction; recorders do not
-// wait for each other. Returns true where a definition may have changed meanwhile: look again.
-bool lock_meter_for_recording(int32 id);
+// wait for each other. Where catalog_generation() has grown since before the definition was looked
+// up, it may have changed meanwhile: look again.
+void lock_meter_for_recording(int32 id);
 
 // Waits until every transaction that recorded into the meter has ended, and keeps new ones out
 // until the end of this one.

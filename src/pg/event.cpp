@@ -20,14 +20,17 @@ namespace meter::pg {
 
 namespace {
 
-// Finds by `find`, locks, and looks again until nothing changed in between.
+// Finds by `find`, locks, and looks again until nothing changed in between. A change can become
+// known while `find` reads, under a snapshot older than the change: so it counts from before.
 template <typename Find>
 const MeterDefinition* find_and_lock(Find&& find) {
     for (;;) {
+        const uint64 before = catalog_generation();
         const MeterDefinition* definition = find();
         if (definition == nullptr || definition->archived)
             return definition;
-        if (!lock_meter_for_recording(definition->id))
+        lock_meter_for_recording(definition->id);
+        if (catalog_generation() == before)
             return definition;
     }
 }

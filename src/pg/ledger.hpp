@@ -36,7 +36,6 @@ struct RecordedPayload {
     std::string_view value;       // canonical, in the current memory context
     std::string_view dimensions;  // likewise
 };
-bool read_payload(const LedgerEntry& entry, int32 meter_id, std::string_view user_id,
-                  RecordedPayload* payload);
+bool read_payload(const LedgerEntry& entry, int32 meter_id, RecordedPayload* payload);
 
 }  // namespace meter::pg

@@ -14,6 +14,7 @@
 
 extern "C" {
 #include "utils/array.h"
+#include "utils/lsyscache.h"
 }
 
 namespace meter::pg {
@@ -68,7 +69,7 @@ int32 lock_existing(const Call& call, std::string_view event_name) {
 }
 
 Datum copy_row_for_caller(const Call& call) {
-    const Datum row = result_row_as_datum();
+    const Datum row = result_row_as_datum(get_rel_type_id(relations().meter));
     end_call(call);
     return row;
 }
@@ -176,7 +177,7 @@ METER_FUNCTION(meter_add_dimension) {
     meter::check_dimension_name(dimension);
 
     const int32 id = lock_existing(call, event_name);
-    const MeterDefinition* definition = find_meter(call.org, event_name);
+    const MeterDefinition* definition = &require_meter(call.org, event_name);
     if (definition->dimension_count == 0)
         throw Error(ErrorKind::kNotInState,
                     "meter " + meter::quote_for_message(event_name) + " takes any dimension", {},

@@ -65,6 +65,24 @@ void execute(const char* sql) {
         elog(ERROR, "cannot run \"%s\": %s", sql, SPI_result_code_string(code));
 }
 
+// Takes back what ALTER DEFAULT PRIVILEGES granted on a new table: whoever may read a partition
+// itself reads the events of every org.
+void revoke_default_grants(const char* name) {
+    static Statement select = {
+        "SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END "
+        "FROM pg_class c, aclexplode(c.relacl) a "
+        "WHERE c.relnamespace = $1 AND c.relname = $2 AND a.grantee <> c.relowner",
+        {OIDOID, NAMEOID}};
+    NameData table;
+    namestrcpy(&table, name);
+    const Datum values[] = {ObjectIdGetDatum(relations().schema), NameGetDatum(&table)};
+    const uint64 count = run(select, values, nullptr, Run::kWrite);
+    SPITupleTable* const found = SPI_tuptable;
+    for (uint64 row = 0; row < count; ++row)
+        execute(psprintf("REVOKE ALL ON meter.%s FROM %s", name,
+                         SPI_getvalue(found->vals[row], found->tupdesc, 1)));
+}
+
 // Makes the partition for `month` beside the parent, then attaches it. Made by LIKE and attached,
 // it blocks writers for a moment only, where PARTITION OF would wait for every reader and let every
 // writer wait behind it. The CHECK spares the attaching its scan.
@@ -76,6 +94,7 @@ Oid create_partition(year_month month, const char* name) {
                  "INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMMENTS, "
                  "CONSTRAINT %s_bounds CHECK (\"timestamp\" >= '%s' AND \"timestamp\" < '%s'))",
                  name, name, from, to));
+    revoke_default_grants(name);
     execute(psprintf("CREATE INDEX %s_user_idx ON meter.%s (user_id, meter_id, \"timestamp\")",
                      name, name));
     execute(psprintf("CREATE INDEX %s_meter_idx ON meter.%s (meter_id, \"timestamp\", id)", name,
@@ -143,7 +162,7 @@ METER_FUNCTION(meter_create_partitions) {
         throw meter::Error(meter::ErrorKind::kInvalidParameter, "since is out of range",
                            "Events lie between the years 1970 and 9999.");
     const year_month first = month_of(since);
-    const int months = static_cast<int>((month_of(now) - first).count()) + 1 + ahead;
+    const int64 months = static_cast<int64>((month_of(now) - first).count()) + 1 + ahead;
     if (ahead < 0 || months > kMaxMonths)
         throw meter::Error(meter::ErrorKind::kInvalidParameter,
                            "cannot make partitions for " + std::to_string(months) + " months, " +
@@ -157,7 +176,7 @@ METER_FUNCTION(meter_create_partitions) {
     (void)set_config_option("lock_timeout", "3s", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
                             0, false);
     LockRelationOid(relations().meter_event, ShareUpdateExclusiveLock);
-    for (int i = 0; i < months; ++i) {
+    for (int i = 0; i < static_cast<int>(months); ++i) {
         CHECK_FOR_INTERRUPTS();
         const year_month month = first + std::chrono::months{i};
         const char* name = name_of(month);

@@ -28,7 +28,7 @@ int64 answer_retry(const LedgerEntry& taken, const LedgerEntry& mine, const NewE
         return taken.event_id;
     PayloadConflict conflict{event.idempotency, "(unknown)", "(unknown)", value, dimensions};
     RecordedPayload recorded;
-    if (read_payload(taken, event.meter_id, event.user_id, &recorded)) {
+    if (read_payload(taken, event.meter_id, &recorded)) {
         conflict.recorded_value = recorded.value;
         conflict.recorded_dimensions = recorded.dimensions;
     }

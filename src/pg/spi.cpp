@@ -2,6 +2,7 @@
 
 extern "C" {
 #include "utils/snapmgr.h"
+#include "utils/typcache.h"
 }
 
 namespace meter::pg {
@@ -32,8 +33,9 @@ Datum result(uint64 row, int column, bool* is_null) {
     return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, is_null);
 }
 
-Datum result_row_as_datum() {
-    return PointerGetDatum(SPI_returntuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc));
+Datum result_row_as_datum(Oid row_type) {
+    const TupleDesc descriptor = lookup_rowtype_tupdesc_copy(row_type, -1);
+    return PointerGetDatum(SPI_returntuple(SPI_tuptable->vals[0], descriptor));
 }
 
 }  // namespace meter::pg

@@ -34,8 +34,9 @@ uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how
 // Column `column` (from 1) of row `row` of the last result.
 Datum result(uint64 row, int column, bool* is_null);
 
-// The first row of the last result as a composite datum in the memory context that was current at
-// SPI_connect: what a function that returns a row returns.
-Datum result_row_as_datum();
+// The first row of the last result as a datum of the composite type `row_type`, whose columns it
+// has, in the memory context that was current at SPI_connect: what a function that returns a row
+// returns. An anonymous record would be unreadable to other sessions, once stored.
+Datum result_row_as_datum(Oid row_type);
 
 }  // namespace meter::pg
