@@ -86,16 +86,28 @@ sub process_times {
     return ($field[1], $field[11] + $field[12], $field[13] + $field[14]);
 }
 
-# CPU seconds so far: of the server, all its processes living and gone, and of the whole machine.
-sub sample_cpu {
+# The ticks of the server and all its processes, living and gone. A process that ends between two
+# reads would be missed, or counted twice: then everything is read again.
+sub server_ticks {
     my $server = postmaster();
-    my (undef, $own, $gone) = process_times($server) or die "the server is gone\n";
-    my $sum = $own + $gone;
-    opendir my $proc, '/proc' or die "/proc: $!\n";
-    for my $pid (grep { /^\d+$/ } readdir $proc) {
-        my ($parent, $used, $waited) = process_times($pid) or next;
-        $sum += $used + $waited if $parent == $server;
+    for (1 .. 1000) {
+        my (undef, $own, $gone) = process_times($server) or die "the server is gone\n";
+        my $sum = $own + $gone;
+        opendir my $proc, '/proc' or die "/proc: $!\n";
+        for my $pid (grep { /^\d+$/ } readdir $proc) {
+            my ($parent, $used, $waited) = process_times($pid) or next;
+            $sum += $used + $waited if $parent == $server;
+        }
+        my (undef, undef, $gone_after) = process_times($server) or die "the server is gone\n";
+        return $sum if $gone_after == $gone;
+        Time::HiRes::sleep(0.01);
     }
+    die "the server's processes end too fast to be counted\n";
+}
+
+# CPU seconds so far: of the server, of its clients, and of the whole machine.
+sub sample_cpu {
+    my $sum = server_ticks();
     open my $stat, '<', '/proc/stat' or die "/proc/stat: $!\n";
     my (undef, $user, $nice, $system, undef, undef, $irq, $softirq, $steal) = split ' ', scalar <$stat>;
     my (undef, undef, $child_user, $child_system) = times;
