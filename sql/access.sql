@@ -44,7 +44,7 @@ FROM (VALUES
     ('create_meter', 'admin'), ('update_meter', 'admin'), ('add_dimension', 'admin'),
     ('archive_meter', 'admin'), ('drop_meter', 'admin'),
     ('grant_access', 'owner'), ('revoke_access', 'owner'), ('create_partitions', 'owner'),
-    ('forget_cached', 'owner'), ('is_dimensions', 'owner'), ('is_dimension_names', 'owner'),
+    ('forget_cached', 'owner'), ('is_event', 'owner'), ('is_dimension_names', 'owner'),
     ('bucket_start', 'reader admin'), ('bucket_end', 'reader admin'),
     ('sum_by', 'public'), ('count_by', 'public'), ('last_by', 'public'), ('last', 'public'),
     ('sum_by_add', 'public'), ('count_by_add', 'public'), ('last_by_add', 'public'), ('last_add', 'public'),
@@ -392,8 +392,8 @@ CREATE TEMP TABLE event_key (LIKE pg_class);
 CREATE TEMP TABLE access (LIKE pg_class);
 CREATE FUNCTION pg_temp.now() RETURNS timestamptz LANGUAGE plpgsql AS $$
 BEGIN INSERT INTO access_trap.log VALUES (current_user, 'pg_temp.now'); RETURN '1970-01-01'; END $$;
-CREATE FUNCTION pg_temp.is_dimensions(jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN INSERT INTO access_trap.log VALUES (current_user, 'pg_temp.is_dimensions'); RETURN true; END $$;
+CREATE FUNCTION pg_temp.is_event(timestamptz, text, numeric, text, jsonb, jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN INSERT INTO access_trap.log VALUES (current_user, 'pg_temp.is_event'); RETURN true; END $$;
 SET search_path = access_trap, pg_temp, public, pg_catalog;
 -- The trap works.
 SELECT 'a'::text = 'a'::text AS trapped;

@@ -61,7 +61,7 @@ SELECT pg_temp.sqlstate_of($$SELECT meter.create_partitions(0, '1969-12-31 00:00
 
 -- Every partition has the parent's constraints, and the same two indexes as the default one; the parent has no index
 -- and no foreign key.
-SELECT count(*) AS partitions, count(*) FILTER (WHERE indexes <> 2) AS wrong_indexes, count(*) FILTER (WHERE checks <> 6) AS wrong_checks
+SELECT count(*) AS partitions, count(*) FILTER (WHERE indexes <> 2) AS wrong_indexes, count(*) FILTER (WHERE checks <> 1) AS wrong_checks
 FROM (SELECT (SELECT count(*) FROM pg_index WHERE indrelid = inhrelid) AS indexes,
              (SELECT count(*) FROM pg_constraint WHERE conrelid = inhrelid AND contype = 'c') AS checks
       FROM pg_inherits WHERE inhparent = 'meter.meter_event'::regclass) AS p;

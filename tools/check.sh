@@ -256,7 +256,7 @@ check_tap() {
               tail -n 15 "$log"
               find "$output" -name '*.log' -path '*/log/*' -exec tail -n 10 {} +; } | cut -c 1-500
         elif [ "$passed" -eq 0 ]; then
-            say "   $(grep -E '^1\.\.0' "$log" || echo 'no test was run')"
+            say "   $(grep -oE 'skipped: .*|^1\.\.0.*' "$log" || echo 'no test was run')"
             count 0 0 1
         fi
         say "tap $name: $passed passed, $failed failed"

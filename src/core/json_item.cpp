@@ -42,7 +42,8 @@ Error invalid(std::string message, std::string detail = {}, std::string hint = {
 
 Error unknown_member(std::string_view name) {
     return invalid("unknown member " + quote_for_message(name), {},
-                   "Put what is no member of an event into metadata.");
+                   "An event has event_name or meter_id, user_id, value, dimensions, idempotency, "
+                   "timestamp and metadata; put anything else into metadata.");
 }
 
 }  // namespace

@@ -164,6 +164,9 @@ METER_FUNCTION(meter_grant_access) {
     privileges = {DatumGetBool(result(0, 1, &null)), DatumGetBool(result(0, 2, &null)),
                   DatumGetBool(result(0, 3, &null))};
     apply_grants(role_name, privileges, bound);
+    if (!bound)
+        ereport(NOTICE, (errmsg("role \"%s\" may act in every org", role_name),
+                         errhint("To bind it to one, revoke this and name the org.")));
     end_call(call);
     PG_RETURN_VOID();
 }

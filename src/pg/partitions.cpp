@@ -163,7 +163,10 @@ METER_FUNCTION(meter_create_partitions) {
                            "Events lie between the years 1970 and 9999.");
     const year_month first = month_of(since);
     const int64 months = static_cast<int64>((month_of(now) - first).count()) + 1 + ahead;
-    if (ahead < 0 || months > kMaxMonths)
+    if (ahead < 0)
+        throw meter::Error(meter::ErrorKind::kInvalidParameter,
+                           "months_ahead must not be negative, and is " + std::to_string(ahead));
+    if (months > kMaxMonths)
         throw meter::Error(meter::ErrorKind::kInvalidParameter,
                            "cannot make partitions for " + std::to_string(months) + " months, " +
                                std::to_string(ahead) + " of them ahead",

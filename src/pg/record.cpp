@@ -48,6 +48,7 @@ using namespace meter::pg;
 METER_FUNCTION(meter_record_event) {
     require_argument(fcinfo, 0, "event_name");
     require_argument(fcinfo, 1, "user_id");
+    PreventCommandIfReadOnly("meter.record_event()");
     const Call call = begin_call(Privilege::kWrite, "record events");
 
     const std::string_view event_name = text_view(PG_GETARG_DATUM(0));

@@ -127,6 +127,7 @@ using namespace meter::pg;
 METER_FUNCTION(meter_ingest) {
     const SetResult set = begin_set(fcinfo);
     require_argument(fcinfo, 0, "payload");
+    PreventCommandIfReadOnly("meter.ingest()");
     const Call call = begin_call(Privilege::kWrite, "record events");
     ingest(call, text_view(PG_GETARG_DATUM(0)), !PG_ARGISNULL(1) && PG_GETARG_BOOL(1), set);
     end_call(call);
@@ -136,6 +137,7 @@ METER_FUNCTION(meter_ingest) {
 METER_FUNCTION(meter_record_events_json) {
     const SetResult set = begin_set(fcinfo);
     require_argument(fcinfo, 0, "events");
+    PreventCommandIfReadOnly("meter.record_events()");
     const Call call = begin_call(Privilege::kWrite, "record events");
     Jsonb* events = PG_GETARG_JSONB_P(0);
     if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
@@ -155,6 +157,7 @@ METER_FUNCTION(meter_record_events_arrays) {
     const SetResult set = begin_set(fcinfo);
     require_argument(fcinfo, 0, "event_names");
     require_argument(fcinfo, 1, "user_ids");
+    PreventCommandIfReadOnly("meter.record_events()");
     const Call call = begin_call(Privilege::kWrite, "record events");
     const Column columns[kColumns] = {
         read_column(fcinfo, 0, "event_names", TEXTOID, -1, false, TYPALIGN_INT),

@@ -71,6 +71,32 @@ bool is_canonical(const Member& member) {
     }
 }
 
+bool is_name(std::string_view text) {
+    return !text.empty() && text.size() <= kMaxNameBytes;
+}
+
+bool is_value(Datum value) {
+    try {
+        canonical_value(numeric_text(DatumGetNumeric(value)));
+    } catch (const Error&) {
+        return false;
+    }
+    return true;
+}
+
+bool is_canonical_dimensions(Jsonb* object) {
+    const Members members = read_members(object);
+    for (int i = 0; i < members.count; ++i)
+        if (!is_canonical(members.items[i]))
+            return false;
+    try {
+        build_dimensions(members);
+    } catch (const Error&) {
+        return false;
+    }
+    return members.count >= 0;
+}
+
 }  // namespace
 
 Members read_members(Jsonb* object) {
@@ -165,21 +191,16 @@ void require_argument(FunctionCallInfo fcinfo, int index, const char* argument) 
 
 }  // namespace meter::pg
 
-METER_FUNCTION(meter_is_dimensions) {
+METER_FUNCTION(meter_is_event) {
     using namespace meter::pg;
-    Jsonb* object = PG_GETARG_JSONB_P(0);
-    const Members members = read_members(object);
-    if (members.count < 0)
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(4) || PG_ARGISNULL(5))
         PG_RETURN_BOOL(false);
-    for (int i = 0; i < members.count; ++i)
-        if (!is_canonical(members.items[i]))
-            PG_RETURN_BOOL(false);
-    try {
-        build_dimensions(members);
-    } catch (const meter::Error&) {
-        PG_RETURN_BOOL(false);
-    }
-    PG_RETURN_BOOL(true);
+    const int64 time = to_unix_micros(PG_GETARG_TIMESTAMPTZ(0));
+    PG_RETURN_BOOL(time >= meter::kMinEventTime && time < meter::kMaxEventTime &&
+                   is_name(text_view(PG_GETARG_DATUM(1))) &&
+                   (PG_ARGISNULL(3) || is_name(text_view(PG_GETARG_DATUM(3)))) &&
+                   JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(5)) && is_value(PG_GETARG_DATUM(2)) &&
+                   is_canonical_dimensions(PG_GETARG_JSONB_P(4)));
 }
 
 METER_FUNCTION(meter_is_dimension_names) {

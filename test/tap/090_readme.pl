@@ -110,6 +110,15 @@ for my $file (grep { m{^docs/} } @files)
 	ok($text{'README.md'} =~ /\]\(\Q$file\E\)/, "README.md has a link to $file");
 }
 
+# --- docs/architecture.md has every source file, by its name without suffix where it has a header
+
+for my $path (sort glob "$source/src/core/*.[ch]pp $source/src/pg/*.[ch]pp")
+{
+	my ($stem, $suffix) = $path =~ m{([^/]+)(\.[ch]pp)$};
+	ok($text{'docs/architecture.md'} =~ /`\Q$stem\E(\Q$suffix\E)?`/,
+		"docs/architecture.md has " . ($path =~ s{^\Q$source\E/}{}r));
+}
+
 # --- docs/reference.md knows every object
 
 my $reference = $text{'docs/reference.md'};
