@@ -104,4 +104,49 @@ std::string DimensionsBuilder::finish() {
     return out;
 }
 
+std::string_view take_json_string(std::string_view& text, std::string& buffer) {
+    std::size_t end = 1;
+    bool escaped = false;
+    while (text[end] != '"') {
+        escaped |= text[end] == '\\';
+        end += text[end] == '\\' ? 2 : 1;
+    }
+    const std::string_view literal = text.substr(1, end - 1);
+    text.remove_prefix(end + 1);
+    if (!escaped)
+        return literal;
+    buffer.clear();
+    for (std::size_t i = 0; i < literal.size(); ++i) {
+        if (literal[i] != '\\') {
+            buffer += literal[i];
+            continue;
+        }
+        switch (literal[++i]) {
+            case 'b':
+                buffer += '\b';
+                break;
+            case 'f':
+                buffer += '\f';
+                break;
+            case 'n':
+                buffer += '\n';
+                break;
+            case 'r':
+                buffer += '\r';
+                break;
+            case 't':
+                buffer += '\t';
+                break;
+            case 'u':  // a control character: append_json_string() writes no other so
+                buffer += static_cast<char>(
+                    std::stoi(std::string(literal.substr(i + 1, 4)), nullptr, 16));
+                i += 4;
+                break;
+            default:
+                buffer += literal[i];
+        }
+    }
+    return buffer;
+}
+
 }  // namespace meter

@@ -51,4 +51,29 @@ class DimensionsBuilder {
     std::size_t bytes_ = 0;
 };
 
+// Calls `visit(name)` for each member of `canonical`, which DimensionsBuilder::finish() wrote.
+template <typename Visit>
+void for_each_dimension(std::string_view canonical, Visit&& visit);
+
+// Takes the JSON string literal at the front of `text` off it, and returns what it says. `text` is
+// canonical; `buffer` holds the result where it has escapes.
+std::string_view take_json_string(std::string_view& text, std::string& buffer);
+
+template <typename Visit>
+void for_each_dimension(std::string_view canonical, Visit&& visit) {
+    std::string name_buffer;
+    std::string value_buffer;
+    canonical.remove_prefix(1);
+    while (canonical.front() != '}') {
+        if (canonical.front() == ',')
+            canonical.remove_prefix(1);
+        visit(take_json_string(canonical, name_buffer));
+        canonical.remove_prefix(1);  // the colon
+        if (canonical.front() == '"')
+            take_json_string(canonical, value_buffer);
+        else
+            canonical.remove_prefix(canonical.find_first_of(",}"));
+    }
+}
+
 }  // namespace meter

@@ -15,6 +15,8 @@ enum class ErrorKind {
     kInvalidBinary,     // malformed binary input (a received aggregate state)
     kUndefinedObject,   // unknown meter
     kNotInState,        // archived meter
+    kDuplicateObject,   // a meter or dimension that is there already
+    kDependentObjects,  // a meter that still has events
     kUniqueViolation,   // an idempotency key again, with another payload
     kLimitExceeded,     // a bound of ours or of the format
     kOutOfRange,        // a number beyond its type

@@ -16,12 +16,14 @@ struct IngestLimits {
     std::size_t max_depth;   // of nesting, an item's own braces counting one
 };
 
-// Appends one EventInput for each item of `payload`, in order, to `events`.
+// Appends one EventInput for each item of `payload`, in order, to `events`. docs/ingest.md says
+// what forms a payload and its items have.
 //
-// What is wrong with one item is its `error`; what is wrong with the whole payload is thrown:
-// Error kLimitExceeded past max_bytes or max_events, kInvalidText for malformed JSON, with the
-// line, column and byte in the detail. `on_progress` is called every few hundred items or some
-// ten thousand parse events, so that the caller can look for a cancel request; it may throw.
+// What is wrong with one item is its `error`; what is wrong with the whole payload is thrown, and
+// `events` then holds some of the items: Error kLimitExceeded past max_bytes, max_events or 8 MB
+// for one string; kInvalidText for malformed JSON, with line, column and byte in the detail.
+// `on_progress` is called once for each 16 kB of text, inside an item too, and while the names of
+// a large object are compared, so that the caller can look for a cancel request; it may throw.
 void parse_events(std::string_view payload, const IngestLimits& limits,
                   const std::function<void()>& on_progress, std::vector<EventInput>& events);
 

@@ -35,8 +35,14 @@ std::string quote_for_message(std::string_view text) {
 
 void append_json_string(std::string& out, std::string_view text) {
     out += '"';
-    for (const char c : text) {
-        switch (c) {
+    std::size_t copied = 0;
+    for (std::size_t at = 0; at < text.size(); ++at) {
+        const auto byte = static_cast<unsigned char>(text[at]);
+        if (byte >= 0x20 && byte != '"' && byte != '\\')
+            continue;
+        out.append(text, copied, at - copied);
+        copied = at + 1;
+        switch (byte) {
             case '\b':
                 out += "\\b";
                 break;
@@ -58,16 +64,14 @@ void append_json_string(std::string& out, std::string_view text) {
             case '\\':
                 out += "\\\\";
                 break;
-            default:
-                if (static_cast<unsigned char>(c) < 0x20) {
-                    char escaped[8];
-                    std::snprintf(escaped, sizeof escaped, "\\u%04x", c);
-                    out += escaped;
-                } else {
-                    out += c;
-                }
+            default: {
+                char escaped[8];
+                std::snprintf(escaped, sizeof escaped, "\\u%04x", byte);
+                out += escaped;
+            }
         }
     }
+    out.append(text, copied);
     out += '"';
 }
 

@@ -1,6 +1,7 @@
 #include "core/timestamp.hpp"
 
 #include <chrono>
+#include <cstdio>
 
 #include "core/error.hpp"
 #include "core/text.hpp"
@@ -104,6 +105,41 @@ std::int64_t parse_timestamp(std::string_view text) {
                     "timestamp " + quote_for_message(text) + " is out of range",
                     "A timestamp lies between the years 1970 and 9999.");
     return time;
+}
+
+std::string format_timestamp(std::int64_t time) {
+    using namespace std::chrono;
+    const sys_time<microseconds> instant{microseconds{time}};
+    const auto day = floor<days>(instant);
+    const year_month_day date{day};
+    const hh_mm_ss<microseconds> clock{instant - day};
+    char text[64];
+    int length = std::snprintf(
+        text, sizeof text, "%04d-%02u-%02uT%02d:%02d:%02d", static_cast<int>(date.year()),
+        static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
+        static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
+        static_cast<int>(clock.seconds().count()));
+    std::string out(text, static_cast<std::size_t>(length));
+    if (clock.subseconds().count() != 0) {
+        length =
+            std::snprintf(text, sizeof text, ".%06d", static_cast<int>(clock.subseconds().count()));
+        out.append(text, static_cast<std::size_t>(length));
+        out.erase(out.find_last_not_of('0') + 1);
+    }
+    out += 'Z';
+    return out;
+}
+
+void check_event_time(std::int64_t time, std::int64_t now, std::int64_t max_lead_seconds) {
+    if (time < kMinEventTime || time >= kMaxEventTime)
+        throw Error(ErrorKind::kInvalidParameter, "timestamp is out of range",
+                    "A timestamp lies between the years 1970 and 9999.");
+    if (time > now + max_lead_seconds * 1'000'000)
+        throw Error(ErrorKind::kInvalidParameter,
+                    "timestamp " + format_timestamp(time) + " lies too far ahead",
+                    "It is " + format_timestamp(now) + " now, and at most " +
+                        std::to_string(max_lead_seconds) + " seconds ahead are taken.",
+                    "The setting meter.max_event_lead says how far.");
 }
 
 }  // namespace meter

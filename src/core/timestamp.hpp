@@ -17,4 +17,11 @@ inline constexpr std::int64_t kMaxEventTime = 253'402'300'800'000'000;
 // zone, or lies outside the years 1970 to 9999.
 std::int64_t parse_timestamp(std::string_view text);
 
+// The same as parse_timestamp reads: 2026-01-31T12:00:00Z, the fraction only where there is one.
+std::string format_timestamp(std::int64_t time);
+
+// Throws Error kInvalidParameter unless an event may have this timestamp: from 1970 to 9999, and at
+// most `max_lead_seconds` after `now`.
+void check_event_time(std::int64_t time, std::int64_t now, std::int64_t max_lead_seconds);
+
 }  // namespace meter

@@ -47,28 +47,18 @@ namespace meter::pg {
 
 // Resolves unqualified names in pg_catalog alone until pop_search_path() or the end of the
 // (sub)transaction. The search path is part of what a cached plan was made for, so pinning it also
-// keeps a client that changes its search_path from throwing our plans away.
+// keeps a client that changes its search_path from throwing our plans away. It is the setting that
+// is pinned: what our statements fire, triggers and event triggers, may SET a search_path of its
+// own, which PushOverrideSearchPath(), gone in 17, would silently ignore.
 inline int push_search_path() {
-#if PG_VERSION_NUM < 170000
-    OverrideSearchPath path{};
-    path.addCatalog = true;
-    PushOverrideSearchPath(&path);
-    return 0;
-#else
     const int level = NewGUCNestLevel();
     (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
                             GUC_ACTION_SAVE, true, 0, false);
     return level;
-#endif
 }
 
 inline void pop_search_path(int level) {
-#if PG_VERSION_NUM < 170000
-    (void)level;
-    PopOverrideSearchPath();
-#else
     AtEOXact_GUC(false, level);
-#endif
 }
 
 // Makes an unknown setting with this prefix a warning.

@@ -47,6 +47,10 @@ int sqlstate_of(ErrorKind kind) noexcept {
             return ERRCODE_UNDEFINED_OBJECT;
         case ErrorKind::kNotInState:
             return ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+        case ErrorKind::kDuplicateObject:
+            return ERRCODE_DUPLICATE_OBJECT;
+        case ErrorKind::kDependentObjects:
+            return ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST;
         case ErrorKind::kUniqueViolation:
             return ERRCODE_UNIQUE_VIOLATION;
         case ErrorKind::kLimitExceeded:
@@ -89,8 +93,13 @@ Raised capture_exception() noexcept {
 }
 
 void raise(const Raised& raised) {
-    if (raised.error != nullptr)
+    if (raised.error != nullptr) {
+        // As errfinish() does, which a rethrown error does not pass: no handler expects that
+        // interrupts are held.
+        InterruptHoldoffCount = 0;
+        QueryCancelHoldoffCount = 0;
         ReThrowError(raised.error);
+    }
     ereport(ERROR, (errcode(raised.sqlstate), errmsg("%s", raised.message),
                     raised.detail != nullptr ? errdetail("%s", raised.detail) : 0,
                     raised.hint != nullptr ? errhint("%s", raised.hint) : 0));
@@ -98,21 +107,23 @@ void raise(const Raised& raised) {
 }
 
 ErrorData* take_error() noexcept {
-    // Copying allocates, and may itself fail: then that failure is what there is to tell.
-    sigjmp_buf* const exception = PG_exception_stack;
-    ErrorContextCallback* const context = error_context_stack;
-    const MemoryContext caller_context = CurrentMemoryContext;
+    // Copying allocates, and may itself fail: then that failure is what there is to tell. Context
+    // callbacks have nothing to add to it.
+    const BackendState state;
+    const uint32 interrupt_holdoff = InterruptHoldoffCount;
+    const uint32 cancel_holdoff = QueryCancelHoldoffCount;
     ErrorData* volatile data = nullptr;
     sigjmp_buf here;
     if (sigsetjmp(here, 0) == 0) {
         PG_exception_stack = &here;
+        error_context_stack = nullptr;
         data = CopyErrorData();
     } else {
         data = nullptr;
-        MemoryContextSwitchTo(caller_context);
+        InterruptHoldoffCount = interrupt_holdoff;
+        QueryCancelHoldoffCount = cancel_holdoff;
     }
-    PG_exception_stack = exception;
-    error_context_stack = context;
+    state.restore();
     FlushErrorState();
     return data;
 }

@@ -8,8 +8,11 @@
 //  * Core code, called from glue, throws. The exception passes plain frames up to the entry point,
 //    which catches it, leaves the handler, and only then raises it as a PostgreSQL error.
 //  * Where a PostgreSQL call must be made below C++ frames that do have destructors (a callback
-//  from
-//    core code), call() runs it: its error becomes a PgError, which unwinds those frames.
+//    from core code), call() runs it: its error becomes a PgError, which unwinds those frames.
+//  * A PgError that is caught and not let go on has left open what only an aborted (sub)transaction
+//    closes: locks, pins, SPI. Whoever stops one runs the call in a subtransaction.
+//  * call() clears the stack of errors being handled, as every CopyErrorData() + FlushErrorState()
+//    does: it has no place in what runs while PostgreSQL handles another error.
 #pragma once
 
 #include "pg/compat.hpp"
@@ -54,41 +57,64 @@ Raised capture_exception() noexcept;
 // Copies the current PostgreSQL error and clears it. Never raises.
 ErrorData* take_error() noexcept;
 
+// What a frame must find as it was when an exception or a longjmp has ended the frames below it:
+// the two stacks may lead into those frames, the current memory context may be one that lives too
+// long or too short for the error's text. Plain data.
+struct BackendState {
+    sigjmp_buf* exception_stack = PG_exception_stack;
+    ErrorContextCallback* context_stack = error_context_stack;
+    MemoryContext memory = CurrentMemoryContext;
+
+    void restore() const noexcept {
+        PG_exception_stack = exception_stack;
+        error_context_stack = context_stack;
+        MemoryContextSwitchTo(memory);
+    }
+};
+
 // Runs `body`, which may let C++ exceptions out, as the body of something PostgreSQL calls.
 template <typename Body>
 auto enter(Body&& body) -> std::invoke_result_t<Body> {
+    const BackendState state;
     Raised raised;
     try {
         return body();
     } catch (...) {
+        state.restore();
         raised = capture_exception();
     }
     raise(raised);
 }
 
-// Runs `body`, which makes PostgreSQL calls, and turns an error in it into a PgError. The body
-// itself holds nothing with a destructor across those calls. One call costs a sigsetjmp, some
-// nine nanoseconds: guard a batch of calls, not each.
+// Runs `body`, which makes PostgreSQL calls, and turns an error in it into a PgError, whose data
+// live in the current memory context. The body itself holds nothing with a destructor across those
+// calls. One call costs a sigsetjmp, some nine nanoseconds: guard a batch of calls, not each.
+//
+// What this frame reads after the longjmp is not changed after sigsetjmp, so none of it needs to be
+// volatile; and it is never inlined, which would bring the caller's variables under that rule too.
 template <typename Body>
-auto call(Body&& body) -> std::invoke_result_t<Body> {
-    // Restores PostgreSQL's error stacks on every way out.
+[[gnu::noinline]] auto call(Body&& body) -> std::invoke_result_t<Body> {
+    const BackendState state;
+    // An error sets these to zero, whatever they were. Frames that are unwound give back what they
+    // hold themselves, and must find it there.
+    const uint32 interrupt_holdoff = InterruptHoldoffCount;
+    const uint32 cancel_holdoff = QueryCancelHoldoffCount;
+    // For every way out but the longjmp, a C++ exception from the body included.
     struct Stacks {
-        sigjmp_buf* exception = PG_exception_stack;
-        ErrorContextCallback* context = error_context_stack;
+        const BackendState& state;
         ~Stacks() {
-            PG_exception_stack = exception;
-            error_context_stack = context;
+            PG_exception_stack = state.exception_stack;
+            error_context_stack = state.context_stack;
         }
-    } stacks;
-    const MemoryContext caller_context = CurrentMemoryContext;
+    } const stacks{state};
     sigjmp_buf here;
     if (sigsetjmp(here, 0) == 0) {
         PG_exception_stack = &here;
         return body();
     }
-    PG_exception_stack = stacks.exception;
-    error_context_stack = stacks.context;
-    MemoryContextSwitchTo(caller_context);
+    state.restore();
+    InterruptHoldoffCount = interrupt_holdoff;
+    QueryCancelHoldoffCount = cancel_holdoff;
     throw PgError(take_error());
 }
 

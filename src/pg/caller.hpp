@@ -1,0 +1,33 @@
+// Who calls, what they may do, and acting as the owner on their behalf.
+#pragma once
+
+#include "pg/compat.hpp"
+
+#include <string_view>
+
+namespace meter::pg {
+
+enum class Privilege { kRead, kWrite, kAdmin, kReadOrWrite };
+
+// One call of an entry point. Plain data; an error between begin_call() and end_call() needs no
+// clean-up, the end of the (sub)transaction restores user and search path.
+struct Call {
+    Oid caller;      // the role that called
+    Oid saved_user;  // what end_call() restores
+    int saved_security;
+    int search_path_level;
+    std::string_view org;  // the org to act in; valid until end_call()
+};
+
+// Checks that the calling role holds `privilege`, finds its org, switches to the extension's owner,
+// pins the search path to pg_catalog and opens an SPI connection. `action` completes "permission
+// denied to ..." . Raises insufficient_privilege.
+Call begin_call(Privilege privilege, const char* action);
+
+// The same for what only the owner and superusers may do.
+Call begin_owner_call(const char* action);
+
+// Closes the SPI connection and switches back.
+void end_call(const Call& call);
+
+}  // namespace meter::pg

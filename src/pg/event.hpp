@@ -1,0 +1,49 @@
+// An event that is about to be written, and the steps that every way of recording shares.
+#pragma once
+
+#include "pg/compat.hpp"
+
+#include <string_view>
+
+#include "core/digest.hpp"
+#include "pg/catalog.hpp"
+
+extern "C" {
+#include "datatype/timestamp.h"
+}
+
+namespace meter::pg {
+
+// A row of meter.meter_event, as plain data.
+struct NewEvent {
+    int64 id;
+    TimestampTz time;
+    int32 meter_id;
+    std::string_view user_id;
+    std::string_view idempotency;  // empty: none
+    Datum value;                   // numeric, trimmed
+    Datum dimensions;              // jsonb, canonical
+    Datum metadata;                // jsonb
+};
+
+// The meter to record into, held against archiving and dropping until the transaction ends. Throws
+// meter::Error where it is unknown or archived. Valid until the next look at the catalog.
+const MeterDefinition& meter_for_recording(std::string_view org, std::string_view event_name);
+const MeterDefinition& meter_for_recording(std::string_view org, int32 id);
+
+// Throws meter::Error where `canonical` has a dimension that the meter does not declare.
+void check_declared(const MeterDefinition& definition, std::string_view canonical);
+
+// The next event id.
+int64 next_event_id();
+
+// When the running statement started, which is what bounds an event's timestamp.
+int64 now_unix_micros();
+
+// Writes one event.
+void insert_event(const NewEvent& event);
+
+// Writes `count` events in one statement.
+void insert_events(const NewEvent* events, int count);
+
+}  // namespace meter::pg

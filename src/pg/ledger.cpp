@@ -1,0 +1,189 @@
+#include "pg/ledger.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "pg/memory.hpp"
+#include "pg/spi.hpp"
+#include "pg/values.hpp"
+
+extern "C" {
+#include "utils/array.h"
+#include "utils/numeric.h"
+#include "utils/uuid.h"
+}
+
+namespace meter::pg {
+
+namespace {
+
+static_assert(sizeof(pg_uuid_t) == sizeof(Digest));
+
+// PostgreSQL reads, and never writes, what a uuid datum points to.
+Datum uuid_datum(const Digest& digest) {
+    return PointerGetDatum(const_cast<std::uint8_t*>(digest.data()));
+}
+
+int compare(const Digest& a, const Digest& b) {
+    return std::memcmp(a.data(), b.data(), a.size());
+}
+
+Datum int8_array(Datum* values, int count, Oid type) {
+    return PointerGetDatum(
+        construct_array(values, count, type, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+// The row of the last result in which digest, fingerprint, event id and time stand from column 1.
+LedgerEntry entry_of_row(uint64 row) {
+    bool null;
+    LedgerEntry entry;
+    std::memcpy(entry.digest.data(), DatumGetPointer(result(row, 1, &null)), entry.digest.size());
+    entry.fingerprint = DatumGetInt64(result(row, 2, &null));
+    entry.event_id = DatumGetInt64(result(row, 3, &null));
+    entry.event_time = DatumGetTimestampTz(result(row, 4, &null));
+    return entry;
+}
+
+// One round of claim_keys() over the entries that `pending` lists: one statement inserts what is
+// missing, the next reads, under a snapshot of its own, what was there. Returns how many are still
+// undecided, their indexes moved to the front of `pending`: a key that was there and is gone again.
+int claim_round(const LedgerEntry* mine, int* pending, int count, bool* claimed,
+                LedgerEntry* taken) {
+    static Statement insert = {
+        "INSERT INTO meter.event_key (digest, fingerprint, event_id, event_timestamp) "
+        "SELECT * FROM unnest($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING event_id",
+        {UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID}};
+    auto* digests = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count)));
+    auto* fingerprints = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count)));
+    auto* ids = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count)));
+    auto* times = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count)));
+    for (int i = 0; i < count; ++i) {
+        const LedgerEntry& entry = mine[pending[i]];
+        digests[i] = uuid_datum(entry.digest);
+        fingerprints[i] = Int64GetDatum(entry.fingerprint);
+        ids[i] = Int64GetDatum(entry.event_id);
+        times[i] = TimestampTzGetDatum(entry.event_time);
+    }
+    const Datum rows[] = {
+        PointerGetDatum(construct_array(digests, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)),
+        int8_array(fingerprints, count, INT8OID), int8_array(ids, count, INT8OID),
+        int8_array(times, count, TIMESTAMPTZOID)};
+    const uint64 inserted = run(insert, rows, nullptr, Run::kWrite);
+
+    // Rows come back in the order in which they went in.
+    bool null;
+    uint64 next = 0;
+    int left = 0;
+    for (int i = 0; i < count; ++i) {
+        const int index = pending[i];
+        claimed[index] =
+            next < inserted && DatumGetInt64(result(next, 1, &null)) == mine[index].event_id;
+        if (claimed[index])
+            ++next;
+        else
+            pending[left++] = index;
+    }
+    if (next != inserted)
+        elog(ERROR, "the idempotency ledger returned keys out of order");
+    SPI_freetuptable(SPI_tuptable);
+    if (left == 0)
+        return 0;
+
+    static Statement select = {
+        "SELECT digest, fingerprint, event_id, event_timestamp FROM meter.event_key "
+        "WHERE digest = ANY ($1)",
+        {UUIDARRAYOID},
+        true};
+    for (int i = 0; i < left; ++i)
+        digests[i] = uuid_datum(mine[pending[i]].digest);
+    const Datum wanted[] = {
+        PointerGetDatum(construct_array(digests, left, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR))};
+    const uint64 found = run(select, wanted, nullptr, Run::kWrite);
+    auto* entries = static_cast<LedgerEntry*>(palloc(sizeof(LedgerEntry) * Max(found, 1)));
+    for (uint64 row = 0; row < found; ++row)
+        entries[row] = entry_of_row(row);
+    SPI_freetuptable(SPI_tuptable);
+    std::sort(entries, entries + found, [](const LedgerEntry& a, const LedgerEntry& b) {
+        return compare(a.digest, b.digest) < 0;
+    });
+    uint64 at = 0;
+    int undecided = 0;
+    for (int i = 0; i < left; ++i) {
+        const int index = pending[i];
+        while (at < found && compare(entries[at].digest, mine[index].digest) < 0)
+            ++at;
+        if (at < found && entries[at].digest == mine[index].digest)
+            taken[index] = entries[at];
+        else
+            pending[undecided++] = index;
+    }
+    return undecided;
+}
+
+}  // namespace
+
+bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
+    static Statement insert = {
+        "INSERT INTO meter.event_key (digest, fingerprint, event_id, event_timestamp) "
+        "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        {UUIDOID, INT8OID, INT8OID, TIMESTAMPTZOID}};
+    static Statement select = {
+        "SELECT digest, fingerprint, event_id, event_timestamp FROM meter.event_key "
+        "WHERE digest = $1",
+        {UUIDOID},
+        true};
+    const Datum row[] = {uuid_datum(mine.digest), Int64GetDatum(mine.fingerprint),
+                         Int64GetDatum(mine.event_id), TimestampTzGetDatum(mine.event_time)};
+    for (;;) {
+        if (run(insert, row, nullptr, Run::kWrite) == 1)
+            return true;
+        if (run(select, row, nullptr, Run::kWrite) == 1) {
+            *taken = entry_of_row(0);
+            return false;
+        }
+        // The event that had the key was removed between the two statements.
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+void claim_keys(const LedgerEntry* mine, int count, bool* claimed, LedgerEntry* taken) {
+    // Bounds the memory of a statement; a larger chunk gains nothing.
+    constexpr int kChunk = 10'000;
+    const MemoryContext chunk_context =
+        AllocSetContextCreate(CurrentMemoryContext, "keys of a batch", ALLOCSET_DEFAULT_SIZES);
+    const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
+    for (int start = 0; start < count; start += kChunk) {
+        int left = Min(kChunk, count - start);
+        auto* pending = static_cast<int*>(palloc(sizeof(int) * static_cast<Size>(left)));
+        for (int i = 0; i < left; ++i)
+            pending[i] = i;
+        while (left > 0) {
+            CHECK_FOR_INTERRUPTS();
+            left = claim_round(mine + start, pending, left, claimed + start, taken + start);
+        }
+        MemoryContextReset(chunk_context);
+    }
+    MemoryContextSwitchTo(caller_context);
+    MemoryContextDelete(chunk_context);
+}
+
+bool read_payload(const LedgerEntry& entry, int32 meter_id, RecordedPayload* payload) {
+    // Not by the user: the planner would then take the index of users, and read all that the user
+    // has at this instant, which after a large batch without timestamps is all of it.
+    static Statement select = {
+        "SELECT value, dimensions FROM meter.meter_event "
+        "WHERE meter_id = $1 AND \"timestamp\" = $2 AND id = $3",
+        {INT4OID, TIMESTAMPTZOID, INT8OID},
+        true};
+    const Datum values[] = {Int32GetDatum(meter_id), TimestampTzGetDatum(entry.event_time),
+                            Int64GetDatum(entry.event_id)};
+    if (run(select, values, nullptr, Run::kWrite) == 0)
+        return false;
+    bool null;
+    payload->value = canonical_value_text(result(0, 1, &null));
+    payload->dimensions = canonical_dimensions(result(0, 2, &null)).text;
+    SPI_freetuptable(SPI_tuptable);
+    return true;
+}
+
+}  // namespace meter::pg

@@ -1,0 +1,100 @@
+// meter.record_event: one event.
+#include "pg/compat.hpp"
+
+#include "core/conflict.hpp"
+#include "core/dimensions.hpp"
+#include "core/error.hpp"
+#include "core/timestamp.hpp"
+#include "pg/caller.hpp"
+#include "pg/event.hpp"
+#include "pg/guard.hpp"
+#include "pg/ledger.hpp"
+#include "pg/memory.hpp"
+#include "pg/settings.hpp"
+#include "pg/values.hpp"
+
+extern "C" {
+#include "utils/numeric.h"
+}
+
+namespace meter::pg {
+
+namespace {
+
+// The id of the event that has the key, provided it was recorded with the same payload.
+int64 answer_retry(const LedgerEntry& taken, const LedgerEntry& mine, const NewEvent& event,
+                   std::string_view value, std::string_view dimensions) {
+    if (taken.fingerprint == mine.fingerprint)
+        return taken.event_id;
+    PayloadConflict conflict{event.idempotency, "(unknown)", "(unknown)", value, dimensions};
+    RecordedPayload recorded;
+    if (read_payload(taken, event.meter_id, &recorded)) {
+        conflict.recorded_value = recorded.value;
+        conflict.recorded_dimensions = recorded.dimensions;
+    }
+    throw conflict_error(conflict);
+}
+
+Datum empty_object() {
+    return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+}
+
+}  // namespace
+
+}  // namespace meter::pg
+
+using namespace meter::pg;
+
+METER_FUNCTION(meter_record_event) {
+    require_argument(fcinfo, 0, "event_name");
+    require_argument(fcinfo, 1, "user_id");
+    PreventCommandIfReadOnly("meter.record_event()");
+    const Call call = begin_call(Privilege::kWrite, "record events");
+
+    const std::string_view event_name = text_view(PG_GETARG_DATUM(0));
+    NewEvent event{};
+    event.user_id = text_view(PG_GETARG_DATUM(1));
+    meter::check_name(event.user_id, "user_id");
+
+    std::string_view value = "1";
+    if (PG_ARGISNULL(2)) {
+        event.value = NumericGetDatum(int64_to_numeric(1));
+    } else {
+        value = canonical_value_text(PG_GETARG_DATUM(2));
+        event.value = trimmed_numeric(PG_GETARG_DATUM(2));
+    }
+    CanonicalDimensions dimensions{"{}", 0};
+    if (PG_ARGISNULL(3))
+        dimensions.stored = empty_object();
+    else
+        dimensions = canonical_dimensions(PG_GETARG_DATUM(3));
+    event.dimensions = dimensions.stored;
+    if (!PG_ARGISNULL(4)) {
+        event.idempotency = text_view(PG_GETARG_DATUM(4));
+        meter::check_name(event.idempotency, "idempotency");
+    }
+    event.time = PG_ARGISNULL(5) ? GetCurrentTransactionStartTimestamp() : PG_GETARG_TIMESTAMPTZ(5);
+    meter::check_event_time(to_unix_micros(event.time), now_unix_micros(), setting_max_event_lead);
+    event.metadata = PG_ARGISNULL(6) ? empty_object() : PG_GETARG_DATUM(6);
+    check_metadata(event.metadata);
+
+    const MeterDefinition& definition = meter_for_recording(call.org, event_name);
+    check_declared(definition, dimensions.text);
+    event.meter_id = definition.id;
+    event.id = next_event_id();
+
+    if (!event.idempotency.empty()) {
+        const LedgerEntry mine{meter::key_digest(event.meter_id, event.user_id, event.idempotency),
+                               meter::payload_fingerprint(value, dimensions.text), event.id,
+                               event.time};
+        LedgerEntry taken;
+        if (!claim_key(mine, &taken)) {
+            const int64 id = answer_retry(taken, mine, event, value, dimensions.text);
+            end_call(call);
+            PG_RETURN_INT64(id);
+        }
+    }
+    insert_event(event);
+    end_call(call);
+    PG_RETURN_INT64(event.id);
+}

@@ -1,0 +1,35 @@
+#include "pg/set_result.hpp"
+
+#include "pg/spi.hpp"
+
+namespace meter::pg {
+
+SetResult begin_set(FunctionCallInfo fcinfo) {
+    auto* info = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    if (info == nullptr || !IsA(info, ReturnSetInfo) || !(info->allowedModes & SFRM_Materialize))
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("set-valued function called in a context that cannot accept a set"),
+                        errhint("Call it in FROM.")));
+    const MemoryContext caller_context =
+        MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
+    SetResult set;
+    set.context = info->econtext->ecxt_per_query_memory;
+    if (get_call_result_type(fcinfo, nullptr, &set.descriptor) == TYPEFUNC_SCALAR)
+        set.descriptor = CreateTupleDescCopy(info->expectedDesc);
+    else
+        set.descriptor = BlessTupleDesc(CreateTupleDescCopy(set.descriptor));
+    set.store =
+        tuplestore_begin_heap((info->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
+    info->returnMode = SFRM_Materialize;
+    info->setResult = set.store;
+    info->setDesc = set.descriptor;
+    MemoryContextSwitchTo(caller_context);
+    return set;
+}
+
+void put_spi_rows(const SetResult& set) {
+    for (uint64 row = 0; row < SPI_processed; ++row)
+        tuplestore_puttuple(set.store, SPI_tuptable->vals[row]);
+}
+
+}  // namespace meter::pg

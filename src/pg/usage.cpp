@@ -1,0 +1,166 @@
+// meter.usage() and meter.usage_report(): arguments, and what is done with them.
+#include "pg/compat.hpp"
+
+#include <cstdint>
+#include <string_view>
+
+#include "pg/caller.hpp"
+#include "pg/catalog.hpp"
+#include "pg/guard.hpp"
+#include "pg/memory.hpp"
+#include "pg/set_result.hpp"
+#include "pg/time_zone.hpp"
+#include "pg/usage_bucket.hpp"
+#include "pg/usage_fill.hpp"
+#include "pg/usage_query.hpp"
+#include "pg/values.hpp"
+
+extern "C" {
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/jsonb.h"
+}
+
+namespace meter::pg {
+
+namespace {
+
+// The arguments of meter.usage by position.
+enum UsageArgument {
+    kEventName,
+    kPeriodStart,
+    kPeriodEnd,
+    kUserId,
+    kGroupBy,
+    kFilter,
+    kBucket,
+    kTimeZone,
+    kAggregation,
+    kFill
+};
+
+// Reads a period from two arguments. Raises invalid_parameter_value unless both are there, finite
+// and in order; an empty period is one.
+Period read_period(FunctionCallInfo fcinfo, int start, int end) {
+    require_argument(fcinfo, start, "period_start");
+    require_argument(fcinfo, end, "period_end");
+    const Period period{PG_GETARG_TIMESTAMPTZ(start), PG_GETARG_TIMESTAMPTZ(end)};
+    calendar_time(period.start, "period_start");
+    calendar_time(period.end, "period_end");
+    if (period.start > period.end) {
+        const char* start_text = shown(timestamptz_to_str(period.start));
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("period_end %s lies before period_start %s",
+                               timestamptz_to_str(period.end), start_text),
+                        errhint("A period is half-open: [period_start, period_end).")));
+    }
+    return period;
+}
+
+void read_group_by(ArrayType* array, const MeterDefinition* meter, UsageQuestion* question) {
+    if (ARR_NDIM(array) > 1 || ARR_HASNULL(array))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("group_by must be a one-dimensional array without nulls")));
+    Datum* names;
+    int count;
+    deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &names, nullptr, &count);
+    constexpr int kMost = static_cast<int>(kMaxDimensions) + 1;
+    if (count > kMost)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("group_by has %d names, more than %d", count, kMost)));
+    for (int i = 0; i < count; ++i) {
+        const std::string_view name = text_view(names[i]);
+        bool again = false;
+        if (name == "user_id") {
+            again = question->by_user;
+            question->by_user = true;
+        } else {
+            for (int j = 0; j < question->name_count; ++j)
+                again = again || text_view(question->names[j]) == name;
+            if (question->name_count == static_cast<int>(kMaxDimensions))
+                ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                                errmsg("group_by has more than %d dimensions",
+                                       static_cast<int>(kMaxDimensions))));
+            check_dimension(*meter, name, "group_by");
+            question->names[question->name_count++] = names[i];
+        }
+        if (again)
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                            errmsg("group_by has \"%s\" twice", shown(name))));
+    }
+}
+
+// The text argument, or `otherwise` where it is null.
+std::string_view text_or(FunctionCallInfo fcinfo, int index, std::string_view otherwise) {
+    return PG_ARGISNULL(index) ? otherwise : text_view(PG_GETARG_DATUM(index));
+}
+
+// Answers meter.usage() into `set`, within begin_call().
+void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_view org) {
+    require_argument(fcinfo, kEventName, "event_name");
+    const std::string_view event_name = text_view(PG_GETARG_DATUM(kEventName));
+    auto* question = static_cast<UsageQuestion*>(palloc0(sizeof(UsageQuestion)));
+    question->period = read_period(fcinfo, kPeriodStart, kPeriodEnd);
+    question->has_bucket = !PG_ARGISNULL(kBucket);
+    const std::string_view zone_name = text_or(fcinfo, kTimeZone, "UTC");
+    auto* zone = make_in<ZoneTransitions>(CurrentMemoryContext, find_time_zone(zone_name));
+    if (question->has_bucket) {
+        const std::string_view bucket_name = text_view(PG_GETARG_DATUM(kBucket));
+        question->bucket = find_bucket(bucket_name);
+        question->bucket_name = text_datum(bucket_name);
+        question->zone_name = text_datum(zone_name);
+    }
+    if (!PG_ARGISNULL(kAggregation))
+        question->aggregation = find_aggregation(text_view(PG_GETARG_DATUM(kAggregation)));
+    question->has_user = !PG_ARGISNULL(kUserId);
+    if (question->has_user)
+        question->user = text_datum(text_view(PG_GETARG_DATUM(kUserId)));
+
+    const MeterDefinition* meter = &require_meter(org, event_name);
+    question->meter_id = meter->id;
+    if (question->aggregation == nullptr)
+        question->aggregation = find_aggregation(meter->aggregation);
+    if (!PG_ARGISNULL(kGroupBy))
+        read_group_by(PG_GETARG_ARRAYTYPE_P(kGroupBy), meter, question);
+    if (!PG_ARGISNULL(kFilter))
+        read_filters(PG_GETARG_JSONB_P(kFilter), *meter, &question->filters);
+
+    const bool fill = question->has_bucket && !PG_ARGISNULL(kFill) && PG_GETARG_BOOL(kFill);
+    auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
+    write_usage_query(query, question, fill);
+    if (!fill) {
+        run_query(query, set.store, set.context);
+        return;
+    }
+    check_bucket_count(zone, question->bucket, question->period);
+    Tuplestorestate* cells = tuplestore_begin_heap(false, false, work_mem);
+    run_query(query, cells, CurrentMemoryContext);
+    fill_usage(set, cells, question, zone);
+    tuplestore_end(cells);
+}
+
+}  // namespace
+
+}  // namespace meter::pg
+
+METER_FUNCTION(meter_usage) {
+    using namespace meter::pg;
+    const SetResult set = begin_set(fcinfo);
+    const Call call = begin_call(Privilege::kRead, "query usage");
+    answer_usage(fcinfo, set, call.org);
+    end_call(call);
+    PG_RETURN_NULL();
+}
+
+METER_FUNCTION(meter_usage_report) {
+    using namespace meter::pg;
+    const SetResult set = begin_set(fcinfo);
+    const Call call = begin_call(Privilege::kRead, "query usage");
+    const Period period = read_period(fcinfo, 0, 1);
+    const bool has_user = !PG_ARGISNULL(2);
+    auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
+    write_report_query(query, call.org, period, has_user, has_user ? PG_GETARG_DATUM(2) : Datum{0});
+    run_query(query, set.store, set.context);
+    end_call(call);
+    PG_RETURN_NULL();
+}

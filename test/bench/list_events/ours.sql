@@ -1,0 +1,1 @@
+SELECT * FROM meter.list_events('calls', {{period}}, {{user}}, '{}', 100, {{after}});

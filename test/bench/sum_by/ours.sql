@@ -1,0 +1,1 @@
+SELECT meter.sum_by(value, dimensions, '{model,region}') FROM {{table}};

@@ -1,0 +1,266 @@
+# shellcheck shell=bash
+# The tests and their count. Sourced by ./meter.
+
+METER_PASSED=0
+METER_FAILED=0
+METER_SKIPPED=0
+METER_FAST=no
+
+# Adds to the count: passed, failed, skipped.
+count() {
+    METER_PASSED=$((METER_PASSED + $1))
+    METER_FAILED=$((METER_FAILED + $2))
+    METER_SKIPPED=$((METER_SKIPPED + ${3:-0}))
+}
+
+# One test that is a single command: its name, then the command; its output is shown if it fails.
+check_one() {
+    local name=$1 log=$METER_TMP/log/one
+    shift
+    if "$@" >"$log" 2>&1; then
+        say "ok   $name"
+        count 1 0
+    else
+        say "FAIL $name"
+        sed 's/^/     /' "$log"
+        count 0 1
+    fi
+}
+
+check_main() {
+    local groups=(lint unit regress isolation tap) group
+    case ${1:-} in
+        '') ;;
+        fast) METER_FAST=yes && shift ;;
+        lint | unit | regress | isolation | tap) groups=("$1") && shift ;;
+        *)
+            usage >&2
+            exit 2
+            ;;
+    esac
+    make_temporary_directory
+    provide_packages
+    choose_user
+    choose_build_directory
+    for group in "${groups[@]}"; do
+        case $group in
+            regress | isolation | tap)
+                if [ -z "${METER_SANDBOX:-}" ]; then
+                    METER_SANDBOX=ready
+                    prepare_sandbox || METER_SANDBOX=broken
+                fi
+                if [ "$METER_SANDBOX" = broken ]; then
+                    say "FAIL $group: there is nothing to test, the build failed"
+                    count 0 1
+                    continue
+                fi
+                ;;
+        esac
+        "check_$group" "$@"
+    done
+    say
+    if [ "$METER_SKIPPED" -gt 0 ]; then
+        say "$METER_PASSED passed, $METER_FAILED failed, $METER_SKIPPED skipped"
+    else
+        say "$METER_PASSED passed, $METER_FAILED failed"
+    fi
+    [ "$METER_FAILED" -eq 0 ] && [ "$METER_PASSED" -gt 0 ]
+}
+
+# --- lint: what needs no running code
+
+core_knows_no_postgres() {
+    ! grep -nE '#[[:space:]]*include[[:space:]]*["<]((postgres|fmgr|c)\.h|pg/)' -r "$METER_ROOT/src/core"
+}
+
+versions_agree() {
+    perl -MJSON::PP -we '
+        my ($control, $meta) = map { open my $f, "<", $_ or die "$_: $!"; local $/; <$f> } @ARGV;
+        my ($version) = $control =~ /^default_version = \x27(.*)\x27/m or die "no default_version";
+        my $json = decode_json($meta);
+        for my $found ($json->{version}, map { $_->{version} } values %{ $json->{provides} }) {
+            die "META.json says $found, meter.control $version\n" if $found ne $version;
+        }' "$METER_ROOT/meter.control" "$METER_ROOT/META.json"
+}
+
+# The sources under clang's warnings; $1 is the compiler.
+clang_accepts() {
+    local include
+    include=$("$PG_CONFIG" --includedir-server)
+    find "$METER_ROOT/src" -name '*.cpp' -print0 | sort -z |
+        xargs -0 -n 1 -P "$(nproc)" "$1" -fsyntax-only -std=c++20 -Wall -Wextra -Werror -Wno-unused-parameter \
+            -D_GNU_SOURCE -DMETER_VERSION='""' -I"$METER_ROOT/src" -isystem "$include" \
+            -isystem "$("$PG_CONFIG" --includedir)"
+}
+
+check_lint() {
+    local clang=
+    step "lint"
+    check_one "src/core includes no PostgreSQL" core_knows_no_postgres
+    check_one "META.json has the version of meter.control" versions_agree
+    for clang in clang++ clang++-{14..21} ''; do
+        if [ -n "$clang" ] && command -v "$clang" >/dev/null; then break; fi
+    done
+    if [ -n "$clang" ]; then
+        check_one "$clang compiles the sources without a warning" clang_accepts "$clang"
+    else
+        say "skip there is no clang++"
+        count 0 0 1
+    fi
+}
+
+# --- unit: CMake, GoogleTest and ctest
+
+build_unit_tests() {
+    cmake -S "$METER_ROOT" -B "$1" -DPG_CONFIG="$PG_CONFIG" &&
+        cmake --build "$1" --target meter_unit_tests -j "$(nproc)"
+}
+
+# Names, if given, are parts of test names.
+check_unit() {
+    local directory=$METER_BUILD/cmake log=$METER_TMP/log/ctest status=0 total failed pattern
+    if ! run_job "building the unit tests" "$METER_TMP/log/unit" build_unit_tests "$directory"; then
+        tail -n 60 "$METER_TMP/log/unit"
+        say "FAIL unit tests: they do not build"
+        count 0 1
+        return 0
+    fi
+    pattern=$(IFS='|' && echo "$*")
+    run_job "unit tests" "$log" ctest --test-dir "$directory" --output-on-failure -j "$(nproc)" \
+        ${pattern:+-R "$pattern"} || status=$?
+    # "97% tests passed, 2 tests failed out of 70"
+    read -r failed total < <(sed -n \
+        's/^[0-9]*% tests passed, \([0-9]*\) tests\{0,1\} failed out of \([0-9]*\)$/\1 \2/p' "$log") || true
+    if [ -z "${total:-}" ]; then
+        tail -n 30 "$log"
+        say "FAIL unit tests: ctest did not report (status $status)"
+        count 0 1
+        return 0
+    fi
+    [ "$failed" -eq 0 ] || grep -vE '^ *[0-9]+/[0-9]+ Test.*Passed|^ *Start +[0-9]+:' "$log" || true
+    [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
+    say "unit: $((total - failed)) of $total passed"
+    count $((total - failed)) "$failed"
+}
+
+# --- regress and isolation: pg_regress and its sibling, each with a server of its own
+
+# Prints base names of the files $1/*.$2, those named by the rest if there are any.
+tests_in() {
+    local directory=$1 suffix=$2 file name wanted
+    shift 2
+    for file in "$directory"/*."$suffix"; do
+        [ -e "$file" ] || continue
+        name=$(basename "$file" ".$suffix")
+        if [ $# -eq 0 ]; then echo "$name"; fi
+        for wanted in "$@"; do
+            if [ "$wanted" = "$name" ]; then echo "$name"; fi
+        done
+    done
+}
+
+# Runs one of the two programs: group, program, input directory, database, then the tests.
+run_regress() {
+    local group=$1 program=$2 input=$3 database=$4 status=0 passed failed name
+    local output=$METER_TMP/run/$group log=$METER_TMP/log/$group
+    shift 4
+    as_tester mkdir -p "$output"
+    # Without an expected output pg_regress gives up on all that follows; this test fails instead,
+    # and shows what it wrote.
+    for name in "$@"; do
+        [ -e "$input/expected/$name.out" ] || { mkdir -p "$input/expected" && : >"$input/expected/$name.out" &&
+            chmod -R a+rX "$input/expected" && say "there is no expected output of $name"; }
+    done
+    printf "listen_addresses = ''\nfsync = off\ntimezone = 'UTC'\n" >"$METER_TMP/server.conf"
+    run_shown "$group: $# tests" "$log" as_tester "$program" --inputdir="$input" --outputdir="$output" \
+        --bindir="$METER_BIN" --temp-instance="$output/instance" --temp-config="$METER_TMP/server.conf" \
+        --encoding=UTF8 --no-locale --dbname="$database" --load-extension=meter "$@" || status=$?
+    # "test name ... ok" up to PostgreSQL 15, "ok 1 - name" since.
+    passed=$(grep -cE '^(test )?[^ ]+ +\.\.\. ok|^ok [0-9]+' "$log" || true)
+    failed=$(($# - passed))
+    if [ "$status" -ne 0 ] || [ "$failed" -ne 0 ]; then
+        [ "$failed" -gt 0 ] || failed=1
+        if [ -s "$output/regression.diffs" ]; then
+            head -n 400 "$output/regression.diffs"
+            rm -rf "$METER_BUILD/results/$group"
+            mkdir -p "$METER_BUILD/results"
+            cp -r "$output/results" "$METER_BUILD/results/$group"
+            say "(what the tests wrote is kept in $METER_BUILD/results/$group)"
+        else
+            find "$output" -path '*/log/*.log' -exec tail -n 40 {} +
+        fi
+    fi
+    say "$group: $passed of $# passed"
+    count "$passed" "$failed"
+}
+
+check_regress() {
+    local tests
+    mapfile -t tests < <(tests_in "$METER_ROOT/sql" sql "$@")
+    if [ ${#tests[@]} -eq 0 ]; then
+        none_found regress "$@"
+        return 0
+    fi
+    run_regress regress "$METER_PGXS_TEST/regress/pg_regress" "$METER_TMP/source" contrib_regression "${tests[@]}"
+}
+
+check_isolation() {
+    local tests
+    mapfile -t tests < <(tests_in "$METER_ROOT/test/isolation/specs" spec "$@")
+    if [ ${#tests[@]} -eq 0 ]; then
+        none_found isolation "$@"
+        return 0
+    fi
+    run_regress isolation "$METER_PGXS_TEST/isolation/pg_isolation_regress" "$METER_TMP/source/test/isolation" \
+        isolation_regression "${tests[@]}"
+}
+
+# A group without tests is fine, a name without a test is not.
+none_found() {
+    local group=$1
+    shift
+    [ $# -eq 0 ] || { say "FAIL $group: there is no test $*" && count 0 1; }
+}
+
+# --- tap: Perl scripts over PostgreSQL::Test::Cluster, which start servers of their own
+
+run_prove() {
+    as_tester env PERL5LIB="$METER_PGXS_TEST/perl" PG_REGRESS="$METER_PGXS_TEST/regress/pg_regress" \
+        TESTDIR="$2" TESTDATADIR="$2/tmp_check" TESTLOGDIR="$2/log" METER_SOURCE="$METER_TMP/source" \
+        METER_CHECKOUT="$METER_ROOT" METER_TRACE="${METER_TRACE:-}" \
+        share_contrib_dir="$METER_TMP/source" prove --norc --verbose --merge "$METER_TMP/source/test/tap/$1.pl"
+}
+
+check_tap() {
+    local tests name log status passed failed output
+    mapfile -t tests < <(tests_in "$METER_ROOT/test/tap" pl "$@")
+    [ ${#tests[@]} -gt 0 ] || none_found tap "$@"
+    for name in "${tests[@]}"; do
+        if [ $METER_FAST = yes ] && head -n 10 "$METER_ROOT/test/tap/$name.pl" | grep -q '^# slow'; then
+            say "skip tap $name: it is slow"
+            count 0 0 1
+            continue
+        fi
+        log=$METER_TMP/log/tap-$name
+        output=$METER_TMP/run/tap/$name
+        as_tester mkdir -p "$output"
+        status=0
+        run_job "tap $name" "$log" run_prove "$name" "$output" || status=$?
+        passed=$(grep -cE '^ok\b' "$log" || true)
+        failed=$(grep -cE '^not ok\b' "$log" || true)
+        # A script that dies, or keeps not to its plan, has failed whatever it said before.
+        [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
+        if [ "$status" -ne 0 ] || [ "$failed" -gt 0 ]; then
+            { grep -E '^(not ok\b|#)' "$log" | head -n 100 || true
+              say "   ... the last lines of the test and of its servers:"
+              tail -n 15 "$log"
+              find "$output" -name '*.log' -path '*/log/*' -exec tail -n 10 {} +; } | cut -c 1-500
+        elif [ "$passed" -eq 0 ]; then
+            say "   $(grep -oE 'skipped: .*|^1\.\.0.*' "$log" || echo 'no test was run')"
+            count 0 0 1
+        fi
+        say "tap $name: $passed passed, $failed failed"
+        count "$passed" "$failed"
+        rm -rf "$output"
+    done
+}
