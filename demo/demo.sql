@@ -10,12 +10,14 @@ SET timezone = 'UTC';
 \timing off
 
 \echo
-\echo '1. One extension, and nothing besides PostgreSQL. Two meters: tokens by model and kind, and'
-\echo '   the cost of requests, a fraction.'
+\echo '1. One extension, and nothing besides PostgreSQL. A partition for each month of events, and two'
+\echo '   meters: tokens by model and kind, and the cost of requests, a fraction.'
 \echo
 \set ECHO queries
 
 CREATE EXTENSION meter;
+
+SELECT count(*) AS partitions FROM meter.create_partitions(since => '2025-03-01');
 
 SELECT event_name, aggregation, dimensions
 FROM meter.create_meter('llm.tokens', 'sum', ARRAY['model', 'kind'], name => 'Tokens');
@@ -156,4 +158,6 @@ FROM meter.usage_report('2025-03-01', '2025-04-01')
 ORDER BY user_id, event_name;
 
 \set ECHO none
+\echo
+\echo 'That is all. README.md says how to install meter into a PostgreSQL of your own, and shows more.'
 \echo

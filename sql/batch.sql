@@ -59,7 +59,7 @@ SELECT m.event_name, user_id, value, CASE WHEN "timestamp" = recorded_at THEN 'n
        idempotency, e.dimensions, e.metadata
 FROM meter.meter_event e JOIN meter.meter m ON m.id = e.meter_id ORDER BY e.id;
 -- A meter of another org is unknown, by number too.
-SELECT status, error = 'meter ' || :acme_id || ' does not exist. Define it with meter.create_meter, or see meter.list_meters() for those that there are.' AS unknown
+SELECT status, error = 'meter ' || :acme_id || ' does not exist in org "default". Define it with meter.create_meter, or see meter.list_meters() for those that there are.' AS unknown
 FROM meter.record_events(jsonb_build_array(jsonb_build_object('meter_id', :acme_id, 'user_id', 'bob')));
 
 -- Keys: against the ledger, and within the batch the lowest ordinal wins.

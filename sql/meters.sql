@@ -87,6 +87,8 @@ SELECT archived_at = now() AS archived FROM meter.archive_meter('seats');
 SELECT pg_temp.sqlstate_of($$SELECT meter.record_event('seats', 'alice')$$);
 SELECT pg_temp.sqlstate_of($$SELECT meter.archive_meter('seats')$$);
 SELECT pg_temp.sqlstate_of($$SELECT meter.archive_meter('nothing')$$);
+SELECT pg_temp.sqlstate_of($$SELECT meter.create_meter('seats')$$);
+SELECT pg_temp.sqlstate_of($$SELECT meter.create_meter('seats', if_not_exists => true)$$);
 SELECT value FROM meter.usage('seats', now() - interval '1 day', now() + interval '1 day');
 SELECT event_name FROM meter.list_meters() ORDER BY 1;
 SELECT event_name, archived_at IS NOT NULL AS archived FROM meter.list_meters(true) ORDER BY 1;

@@ -21,6 +21,7 @@ as_root() {
 }
 
 METER_JOB=     # the process group of the job that is running
+METER_PATIENT= # set: the job must not be stopped half way, as apt-get must not
 METER_TMP=     # the temporary directory
 METER_RESTORE= # a system file to be put back from its copy
 
@@ -99,7 +100,10 @@ clean_up() {
     local status=$?
     trap '' INT TERM HUP
     set +e
-    if [ -n "$METER_JOB" ]; then
+    if [ -n "$METER_JOB" ] && [ -n "$METER_PATIENT" ]; then
+        say "waiting for apt-get to finish: stopped half way it would leave packages broken"
+        while kill -0 "$METER_JOB" 2>/dev/null; do sleep 0.3; done
+    elif [ -n "$METER_JOB" ]; then
         kill -TERM -- "-$METER_JOB" 2>/dev/null
         local try
         for try in 1 2 3 4 5 6 7 8 9 10; do

@@ -80,11 +80,13 @@ version_to_install() {
 }
 
 apt_install() {
+    METER_PATIENT=yes
     run_job "installing $*" "$METER_TMP/apt.log" as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -q --no-install-recommends "$@" || {
         tail -n 30 "$METER_TMP/apt.log" >&2
         die "apt-get could not install: $*"
     }
+    METER_PATIENT=
 }
 
 # Installs PostgreSQL without the server that Debian's package would set up and start.
@@ -110,7 +112,7 @@ provide_packages() {
     find_postgres || postgres=no
     if [ ${#packages[@]} -gt 0 ] || [ $postgres = no ]; then
         local wanted="${packages[*]}"
-        [ $postgres = yes ] || wanted="$wanted postgresql-NN postgresql-server-dev-NN"
+        [ $postgres = yes ] || wanted="${wanted:+$wanted }postgresql postgresql-server-dev-all"
         command -v apt-get >/dev/null || die "missing, and there is no apt-get to install it: $wanted" \
             "Install these by hand (the names are Debian's)."
         is_root || command -v sudo >/dev/null || die "missing: $wanted" \

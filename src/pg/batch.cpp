@@ -136,7 +136,7 @@ void resolve_meter(const Call& call, Batch& batch, std::size_t index) {
             event.meter_id
                 ? *event.meter_id > 0 && *event.meter_id <= PG_INT32_MAX
                       ? meter_for_recording(call.org, static_cast<int32>(*event.meter_id))
-                      : throw unknown_meter_error(std::to_string(*event.meter_id))
+                      : throw unknown_meter_error(call.org, std::to_string(*event.meter_id))
                 : meter_for_recording(call.org, *event.event_name);
         batch.items[index].meter_id = definition.id;
         check_declared(definition, event.dimensions);

@@ -268,8 +268,9 @@ const MeterDefinition* find_meter(std::string_view org, int32 id) {
     return remember_result(cache);
 }
 
-Error unknown_meter_error(const std::string& what) {
-    return Error(ErrorKind::kUndefinedObject, "meter " + what + " does not exist", {},
+Error unknown_meter_error(std::string_view org, const std::string& what) {
+    return Error(ErrorKind::kUndefinedObject,
+                 "meter " + what + " does not exist in org " + quote_for_message(org), {},
                  "Define it with meter.create_meter, or see meter.list_meters() for those that "
                  "there are.");
 }
@@ -277,7 +278,7 @@ Error unknown_meter_error(const std::string& what) {
 const MeterDefinition& require_meter(std::string_view org, std::string_view event_name) {
     const MeterDefinition* definition = find_meter(org, event_name);
     if (definition == nullptr)
-        throw unknown_meter_error(quote_for_message(event_name));
+        throw unknown_meter_error(org, quote_for_message(event_name));
     return *definition;
 }
 

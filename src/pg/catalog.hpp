@@ -56,7 +56,7 @@ const MeterDefinition* find_meter(std::string_view org, int32 id);
 const MeterDefinition& require_meter(std::string_view org, std::string_view event_name);
 
 // The error for a meter that is not there; `what` names it, quoted where it is a name.
-Error unknown_meter_error(const std::string& what);
+Error unknown_meter_error(std::string_view org, const std::string& what);
 
 // Holds off archiving and dropping of the meter until the end of the transaction; recorders do not
 // wait for each other. Where catalog_generation() has grown since before the definition was looked

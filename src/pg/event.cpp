@@ -35,9 +35,10 @@ const MeterDefinition* find_and_lock(Find&& find) {
     }
 }
 
-const MeterDefinition& check_open(const MeterDefinition* definition, const std::string& what) {
+const MeterDefinition& check_open(const MeterDefinition* definition, std::string_view org,
+                                  const std::string& what) {
     if (definition == nullptr)
-        throw unknown_meter_error(what);
+        throw unknown_meter_error(org, what);
     if (definition->archived)
         throw Error(ErrorKind::kNotInState, "meter " + what + " is archived",
                     "An archived meter takes no more events.");
@@ -59,14 +60,14 @@ const MeterDefinition& meter_for_recording(std::string_view org, std::string_vie
     const MeterDefinition* definition = find_and_lock([&] { return find_meter(org, event_name); });
     return definition != nullptr && !definition->archived
                ? *definition
-               : check_open(definition, quote_for_message(event_name));
+               : check_open(definition, org, quote_for_message(event_name));
 }
 
 const MeterDefinition& meter_for_recording(std::string_view org, int32 id) {
     const MeterDefinition* definition = find_and_lock([&] { return find_meter(org, id); });
     return definition != nullptr && !definition->archived
                ? *definition
-               : check_open(definition, std::to_string(id));
+               : check_open(definition, org, std::to_string(id));
 }
 
 void check_declared(const MeterDefinition& definition, std::string_view canonical) {

@@ -121,9 +121,15 @@ METER_FUNCTION(meter_create_meter) {
         "WHERE org = $1 AND event_name = $2",
         {TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID}};
     const Datum key[] = {text_datum(call.org), text_datum(event_name), aggregation, dimensions};
-    if (!if_not_exists || run(select, key, nullptr, Run::kLatest) == 0)
-        throw Error(ErrorKind::kDuplicateObject,
-                    "meter " + meter::quote_for_message(event_name) + " already exists");
+    if (run(select, key, nullptr, Run::kLatest) == 0)  // dropped again meanwhile
+        throw unknown_meter_error(call.org, meter::quote_for_message(event_name));
+    bool open;
+    (void)result(0, 11, &open);  // archived_at is null
+    if (!if_not_exists || !open)
+        throw Error(if_not_exists ? ErrorKind::kNotInState : ErrorKind::kDuplicateObject,
+                    "meter " + meter::quote_for_message(event_name) + " already exists",
+                    open ? "" : "It is archived; its name stays taken.",
+                    open ? "With if_not_exists => true it is returned instead." : "");
     bool null;
     if (!DatumGetBool(result(0, 12, &null)))
         throw Error(ErrorKind::kDuplicateObject,
@@ -134,7 +140,7 @@ METER_FUNCTION(meter_create_meter) {
                                  " FROM meter.meter WHERE org = $1 AND event_name = $2",
                                  {TEXTOID, TEXTOID}};
     if (run(existing, key, nullptr, Run::kLatest) == 0)
-        throw unknown_meter_error(meter::quote_for_message(event_name));
+        throw unknown_meter_error(call.org, meter::quote_for_message(event_name));
     return copy_row_for_caller(call);
 }
 
@@ -164,7 +170,7 @@ METER_FUNCTION(meter_update_meter) {
         nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
     }
     if (run(update, values, nulls, Run::kWrite) == 0)
-        throw unknown_meter_error(meter::quote_for_message(event_name));
+        throw unknown_meter_error(call.org, meter::quote_for_message(event_name));
     return copy_row_for_caller(call);
 }
 
@@ -196,7 +202,7 @@ METER_FUNCTION(meter_add_dimension) {
         {INT4OID, TEXTOID}};
     const Datum values[] = {Int32GetDatum(id), PG_GETARG_DATUM(1)};
     if (run(update, values, nullptr, Run::kWrite) == 0)
-        throw unknown_meter_error(meter::quote_for_message(event_name));
+        throw unknown_meter_error(call.org, meter::quote_for_message(event_name));
     return copy_row_for_caller(call);
 }
 
@@ -230,7 +236,7 @@ METER_FUNCTION(meter_drop_meter) {
                     "history stays readable.");
     static Statement remove = {"DELETE FROM meter.meter WHERE id = $1", {INT4OID}};
     if (run(remove, values, nullptr, Run::kWrite) == 0)
-        throw unknown_meter_error(meter::quote_for_message(event_name));
+        throw unknown_meter_error(call.org, meter::quote_for_message(event_name));
     end_call(call);
     PG_RETURN_VOID();
 }

@@ -190,7 +190,9 @@ METER_FUNCTION(meter_create_partitions) {
             ereport(WARNING,
                     (errmsg("no partition is made for %04d-%02u: its events are in the default "
                             "partition",
-                            static_cast<int>(month.year()), static_cast<unsigned>(month.month()))));
+                            static_cast<int>(month.year()), static_cast<unsigned>(month.month())),
+                     errhint("They are read and counted as all others. To move them, see "
+                             "\"Partitions\" in the reference.")));
             continue;
         }
         const Datum values[] = {ObjectIdGetDatum(create_partition(month, name))};
