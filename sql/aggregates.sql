@@ -72,7 +72,8 @@ INSERT INTO numbers VALUES
     (1, 'NaN'), (1, 1), (2, 'Infinity'), (2, 1), (3, '-Infinity'), (3, '-Infinity'), (4, 'Infinity'), (4, '-Infinity'),
     (5, 'NaN'), (5, 'Infinity'), (6, 9223372036854775807), (6, 1), (7, -9223372036854775808), (7, -1),
     (8, '1e131071'), (8, 1), (8, '-1e131071'), (9, '1e-16383'), (9, 1), (10, '1e-18'), (10, -1), (11, '1e-19'), (11, -1),
-    (12, 0), (12, 0.000), (13, NULL), (14, 1.50), (14, -1.5), (15, '9e131071'), (15, '-8e131071'), (15, '1e-16383');
+    (12, 0), (12, 0.000), (13, NULL), (14, 1.50), (14, -1.5), (15, '9e131071'), (15, '-8e131071'), (15, '1e-16383'),
+    (16, 8e18), (16, 8e18), (17, -8e18), (17, -8e18), (17, 0.5);
 INSERT INTO numbers
 SELECT 100 + i % 50,
        (hashint4(i)::numeric * hashint4(-i) * CASE WHEN i % 50 < 10 THEN 1 ELSE 10::numeric ^ (i % 11) END)
@@ -85,7 +86,7 @@ CREATE TEMP VIEW sums AS
     SELECT s.* FROM (SELECT meter.sum_by(v, jsonb_build_object('g', g), '{g}') AS r FROM numbers) AS a, pg_temp.groups(r) AS s;
 SELECT count(*), count(v) FROM sums;
 SELECT * FROM (SELECT g, trim_scale(sum(v)) AS v FROM numbers GROUP BY g) AS expected EXCEPT SELECT * FROM sums;
-SELECT g, v FROM sums WHERE g < 8 OR g IN (10, 11, 12, 13, 14) ORDER BY g;
+SELECT g, v FROM sums WHERE g < 8 OR g IN (10, 11, 12, 13, 14, 16, 17) ORDER BY g;
 -- Trailing zeros are trimmed: their text is trim_scale's.
 SELECT count(*) FROM sums WHERE v::text <> trim_scale(v)::text;
 -- What is not finite is a string, as to_jsonb makes it.

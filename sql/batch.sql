@@ -143,6 +143,8 @@ RESET meter.max_batch_events;
 SET meter.max_payload_size = '1kB';
 SELECT pg_temp.sqlstate_of($$SELECT * FROM meter.ingest('[' || repeat(' ', 1024) || ']')$$);
 RESET meter.max_payload_size;
+-- By default a payload has at most 256 MB.
+SELECT pg_temp.sqlstate_of($$SELECT * FROM meter.ingest(repeat(' ', 300000000))$$);
 SELECT left(error, 60) FROM meter.ingest('[{"event_name": "calls", "user_id": "ian", "metadata": ' || repeat('{"a":', 64) || '1' || repeat('}', 64) || '}]');
 SELECT left(status, 60) FROM meter.ingest('[{"event_name": "calls", "user_id": "ian", "metadata": ' || repeat('{"a":', 63) || '1' || repeat('}', 63) || '}]');
 -- A million-deep nesting is refused.

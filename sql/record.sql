@@ -179,3 +179,23 @@ BEGIN READ ONLY;
 SELECT meter.record_event('calls', 'alice');
 ROLLBACK;
 SELECT provolatile, proparallel FROM pg_proc WHERE oid = 'meter.record_event'::regproc;
+
+-- A session keeps the plans it made on empty tables, and they must not scan what has grown since.
+TRUNCATE meter.event_key, meter.meter_event;
+VACUUM meter.event_key;
+\c -
+SET TIME ZONE 'UTC';
+SELECT meter.record_event('calls', 'kim', 1, '{}', 'grow') AS grow_id \gset
+SELECT meter.record_event('calls', 'kim', 1, '{}', 'grow') = :grow_id AS retry;
+SELECT count(*) FROM meter.record_events((SELECT jsonb_agg(jsonb_build_object('event_name', 'calls', 'user_id', 'kim', 'idempotency', i)) FROM generate_series(1, 5) i));
+DO $$ BEGIN PERFORM meter.record_event('calls', 'kim', 2, '{}', 'grow'); EXCEPTION WHEN unique_violation THEN END $$;
+SELECT status, count(*) FROM meter.record_events((SELECT jsonb_agg(jsonb_build_object('event_name', 'calls', 'user_id', 'kim', 'idempotency', 'g' || i)) FROM generate_series(1, 20000) i)) GROUP BY status;
+BEGIN;
+SELECT meter.record_event('calls', 'kim', 1, '{}', 'grow') = :grow_id AS retry;
+SELECT status FROM meter.record_events('[{"event_name": "calls", "user_id": "kim", "idempotency": "grow"}]');
+DO $$ BEGIN PERFORM meter.record_event('calls', 'kim', 2, '{}', 'grow'); EXCEPTION WHEN unique_violation THEN END $$;
+SELECT sum(pg_stat_get_xact_numscans(oid)) AS sequential_scans FROM pg_class
+WHERE oid = 'meter.event_key'::regclass OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'meter.meter_event'::regclass);
+SELECT count(*) AS counts_a_scan FROM meter.event_key;
+SELECT sum(pg_stat_get_xact_numscans(oid)) > 0 AS counted FROM pg_class WHERE oid = 'meter.event_key'::regclass;
+COMMIT;

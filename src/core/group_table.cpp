@@ -38,6 +38,8 @@ std::uint32_t GroupTable::find_or_add(std::string_view key) {
     // Two thirds full at most.
     if (entries_.size() * 3 >= slots_.size() * 2)
         grow();
+    if (entries_.empty())
+        entries_.reserve(4);
     const std::uint32_t hash = fold(key);
     const std::size_t mask = slots_.size() - 1;
     std::size_t at = hash & mask;
@@ -92,7 +94,7 @@ RawCache::RawCache(std::pmr::memory_resource* resource)
 
 // Whether this hash was noted not long ago; notes it where not.
 bool RawCache::seen_before(std::uint32_t hash) {
-    constexpr std::size_t kFirst = 16;
+    constexpr std::size_t kFirst = 64;
     if (noted_ >= notes_.size() && notes_.size() < kMostNotes) {
         std::pmr::vector<std::uint32_t> old(std::max(kFirst, notes_.size() * 4), 0,
                                             notes_.get_allocator());
@@ -126,7 +128,7 @@ void RawCache::make_room(std::size_t length) {
     }
     if ((entries_ + 1) * std::size_t{2} <= slots_.size())
         return;
-    constexpr std::size_t kFirst = 8;
+    constexpr std::size_t kFirst = 64;
     std::pmr::vector<Slot> old(std::max(kFirst, slots_.size() * 2), Slot{}, slots_.get_allocator());
     old.swap(slots_);
     for (const Slot& slot : old)
@@ -137,6 +139,10 @@ void RawCache::make_room(std::size_t length) {
 void RawCache::remember(std::string_view raw, std::uint32_t group) {
     if (raw.size() > kLongestRaw)
         return;
+    if (misses_ < kFirstMisses) {
+        ++misses_;
+        return;
+    }
     const std::uint32_t wanted = hash(raw);
     if (!seen_before(wanted))
         return;

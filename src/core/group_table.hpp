@@ -53,13 +53,15 @@ class GroupTable {
 // A cache from a row's raw bytes to its group, so that bytes seen before cost one hash and one
 // comparison. It may forget at any time, and what it holds is bounded by constants. Bytes are kept
 // when they come the second time; of the first time only their hash is noted, so that rows which
-// are all different cost little time and no memory.
+// are all different cost little time and no memory. The first rows are not noted at all: a query
+// may have thousands of states of a few rows each.
 class RawCache {
   public:
     static constexpr std::uint32_t kMostEntries = 4096;
     static constexpr std::size_t kMostBytes = std::size_t{1} << 20;
     static constexpr std::size_t kLongestRaw = 4096;
     static constexpr std::size_t kMostNotes = 16384;
+    static constexpr std::uint32_t kFirstMisses = 64;
 
     explicit RawCache(std::pmr::memory_resource* resource);
 
@@ -104,7 +106,8 @@ class RawCache {
     std::pmr::vector<char> bytes_;           // the slots' raw bytes
     std::pmr::vector<std::uint32_t> notes_;  // hashes of bytes seen once
     std::uint32_t entries_ = 0;
-    std::uint32_t noted_ = 0;  // notes since they last grew
+    std::uint32_t noted_ = 0;   // notes since they last grew
+    std::uint32_t misses_ = 0;  // up to kFirstMisses
 };
 
 }  // namespace meter

@@ -247,7 +247,8 @@ const MeterDefinition* find_meter(std::string_view org, std::string_view event_n
     static Statement select = {
         "SELECT id, org, event_name, aggregation, archived_at IS NOT NULL, dimensions "
         "FROM meter.meter WHERE org = $1 AND event_name = $2",
-        {TEXTOID, TEXTOID}};
+        {TEXTOID, TEXTOID},
+        true};
     const Datum values[] = {text_datum(org), text_datum(event_name)};
     run(select, values, nullptr, Run::kLatest);
     return remember_result(cache);
@@ -260,7 +261,8 @@ const MeterDefinition* find_meter(std::string_view org, int32 id) {
     static Statement select = {
         "SELECT id, org, event_name, aggregation, archived_at IS NOT NULL, dimensions "
         "FROM meter.meter WHERE org = $1 AND id = $2",
-        {TEXTOID, INT4OID}};
+        {TEXTOID, INT4OID},
+        true};
     const Datum values[] = {text_datum(org), Int32GetDatum(id)};
     run(select, values, nullptr, Run::kLatest);
     return remember_result(cache);

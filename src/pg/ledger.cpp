@@ -92,7 +92,8 @@ int claim_round(const LedgerEntry* mine, int* pending, int count, bool* claimed,
     static Statement select = {
         "SELECT digest, fingerprint, event_id, event_timestamp FROM meter.event_key "
         "WHERE digest = ANY ($1)",
-        {UUIDARRAYOID}};
+        {UUIDARRAYOID},
+        true};
     for (int i = 0; i < left; ++i)
         digests[i] = uuid_datum(mine[pending[i]].digest);
     const Datum wanted[] = {
@@ -129,7 +130,8 @@ bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
     static Statement select = {
         "SELECT digest, fingerprint, event_id, event_timestamp FROM meter.event_key "
         "WHERE digest = $1",
-        {UUIDOID}};
+        {UUIDOID},
+        true};
     const Datum row[] = {uuid_datum(mine.digest), Int64GetDatum(mine.fingerprint),
                          Int64GetDatum(mine.event_id), TimestampTzGetDatum(mine.event_time)};
     for (;;) {
@@ -171,7 +173,8 @@ bool read_payload(const LedgerEntry& entry, int32 meter_id, RecordedPayload* pay
     static Statement select = {
         "SELECT value, dimensions FROM meter.meter_event "
         "WHERE meter_id = $1 AND \"timestamp\" = $2 AND id = $3",
-        {INT4OID, TIMESTAMPTZOID, INT8OID}};
+        {INT4OID, TIMESTAMPTZOID, INT8OID},
+        true};
     const Datum values[] = {Int32GetDatum(meter_id), TimestampTzGetDatum(entry.event_time),
                             Int64GetDatum(entry.event_id)};
     if (run(select, values, nullptr, Run::kWrite) == 0)

@@ -221,8 +221,8 @@ METER_FUNCTION(meter_drop_meter) {
     const std::string_view event_name = text_view(PG_GETARG_DATUM(0));
     const Datum values[] = {Int32GetDatum(lock_existing(call, event_name))};
     // Whoever recorded has ended, so what is committed now is all there is and will be.
-    static Statement any_event = {"SELECT FROM meter.meter_event WHERE meter_id = $1 LIMIT 1",
-                                  {INT4OID}};
+    static Statement any_event = {
+        "SELECT FROM meter.meter_event WHERE meter_id = $1 LIMIT 1", {INT4OID}, true};
     if (run(any_event, values, nullptr, Run::kLatest, 1) > 0)
         throw Error(ErrorKind::kDependentObjects,
                     "meter " + meter::quote_for_message(event_name) + " has events", {},

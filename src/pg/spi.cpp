@@ -1,18 +1,38 @@
 #include "pg/spi.hpp"
 
 extern "C" {
+#include "optimizer/cost.h"
 #include "utils/snapmgr.h"
 #include "utils/typcache.h"
 }
 
 namespace meter::pg {
 
+namespace {
+
+// SPI_execute_plan() with sequential scans ruled out.
+int execute_by_index(SPIPlanPtr plan, const Datum* values, const char* nulls, bool read_only,
+                     long limit) {
+    const bool session_value = enable_seqscan;
+    volatile int code = 0;
+    enable_seqscan = false;
+    PG_TRY();
+    { code = SPI_execute_plan(plan, const_cast<Datum*>(values), nulls, read_only, limit); }
+    PG_FINALLY();
+    { enable_seqscan = session_value; }
+    PG_END_TRY();
+    return code;
+}
+
+}  // namespace
+
 uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how, long limit) {
     if (statement.plan == nullptr) {
         int count = 0;
         while (count < Statement::kMaxArgs && statement.types[count] != InvalidOid)
             ++count;
-        SPIPlanPtr plan = SPI_prepare(statement.sql, count, statement.types);
+        SPIPlanPtr plan = SPI_prepare_cursor(statement.sql, count, statement.types,
+                                             statement.by_index ? CURSOR_OPT_GENERIC_PLAN : 0);
         if (plan == nullptr || SPI_keepplan(plan) != 0)
             elog(ERROR, "cannot prepare \"%s\": %s", statement.sql,
                  SPI_result_code_string(SPI_result));
@@ -20,8 +40,11 @@ uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how
     }
     if (how == Run::kLatest)
         PushActiveSnapshot(GetLatestSnapshot());
-    const int code = SPI_execute_plan(statement.plan, const_cast<Datum*>(values), nulls,
-                                      how != Run::kWrite, limit);
+    const bool read_only = how != Run::kWrite;
+    const int code =
+        statement.by_index
+            ? execute_by_index(statement.plan, values, nulls, read_only, limit)
+            : SPI_execute_plan(statement.plan, const_cast<Datum*>(values), nulls, read_only, limit);
     if (how == Run::kLatest)
         PopActiveSnapshot();
     if (code < 0)

@@ -16,6 +16,10 @@ struct Statement {
     static constexpr int kMaxArgs = 10;
     const char* sql;
     Oid types[kMaxArgs] = {};
+    // Never by a sequential scan, however small the tables were when it was planned: a session
+    // keeps the plan, and the tables grow under it. For reads alone, or the triggers of a write
+    // would be planned so too.
+    bool by_index = false;
     SPIPlanPtr plan = nullptr;
 };
 

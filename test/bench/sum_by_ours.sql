@@ -1,1 +1,0 @@
-SELECT meter.sum_by(value, dimensions, '{model,region}') FROM sum_by_bench;
