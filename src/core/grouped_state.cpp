@@ -210,13 +210,15 @@ void GroupedState::absorb_cell(wire::Reader& reader, std::uint32_t group) {
     }
 }
 
-void GroupedState::absorb(std::string_view bytes) {
+void GroupedState::absorb(std::string_view bytes, Pause pause) {
     wire::Reader reader(bytes);
     expect_kind(kind_, get_state_head(reader));
     absorb_keys(reader);
     const std::uint32_t before = table_.size();
     const auto count = reader.get<std::uint32_t>();
     for (std::uint32_t i = 0; i < count; ++i) {
+        if (i % kGroupsToPause == 0)
+            pause();
         const std::string_view canonical = reader.get_text();
         check_group(canonical);
         absorb_cell(reader, group(canonical));

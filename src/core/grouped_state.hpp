@@ -45,6 +45,7 @@ inline void expect_kind(StateKind wanted, StateKind given) {
 }
 
 inline constexpr std::uint32_t kMostKeys = 1000;
+inline constexpr std::uint32_t kGroupsToPause = 4096;
 
 // Groups and their values, in memory from one resource. The kind is kSumBy, kCountBy or kLastBy.
 class GroupedState {
@@ -81,14 +82,18 @@ class GroupedState {
     // A group's value; its digits are in `digits`. False where it has none: SQL's null.
     bool value(std::uint32_t group, DigitBuffer& digits, NumberView& out) const;
 
+    // Called once for each kGroupsToPause groups, so that the caller can look for a cancel request;
+    // it may throw.
+    using Pause = void (*)();
+
     // Writes the state for absorb() to read.
     template <typename Sink>
-    void write(Sink& sink) const;
+    void write(Sink& sink, Pause pause) const;
 
     // Takes in a state that write() wrote. Throws Error kInvalidBinary where the bytes are
     // malformed, kInvalidParameter where kind or keys are not this state's; what was taken in
     // before stays then. Where this state has no keys and no groups yet it takes over the keys.
-    void absorb(std::string_view bytes);
+    void absorb(std::string_view bytes, Pause pause);
 
     // For the caller: the bytes of the last row's keys argument, the cache, and room to write keys.
     std::pmr::string keys_argument;
@@ -120,7 +125,7 @@ class GroupedState {
 };
 
 template <typename Sink>
-void GroupedState::write(Sink& sink) const {
+void GroupedState::write(Sink& sink, Pause pause) const {
     put_state_head(sink, kind_);
     wire::put(sink, static_cast<std::uint32_t>(keys_.size()));
     for (const auto& key : keys_)
@@ -128,6 +133,8 @@ void GroupedState::write(Sink& sink) const {
     wire::put(sink, table_.size());
     DigitBuffer buffer(resource_);
     for (std::uint32_t group = 0; group < table_.size(); ++group) {
+        if (group % kGroupsToPause == 0)
+            pause();
         wire::put_text(sink, table_.key(group));
         switch (kind_) {
             case StateKind::kSumBy:

@@ -19,7 +19,7 @@ ExpandedState* expanded(ExpandedObjectHeader* header) {
 Size flat_size(ExpandedObjectHeader* header) {
     return enter([header] {
         wire::Counter counter;
-        expanded(header)->state.write(counter);
+        expanded(header)->state.write(counter, pause_for_interrupts);
         const Size size = VARHDRSZ + counter.size();
         if (!AllocSizeIsValid(size))
             throw Error(ErrorKind::kLimitExceeded, "an aggregate state has too many groups");
@@ -32,7 +32,7 @@ void flatten_into(ExpandedObjectHeader* header, void* result, Size size) {
     enter([=] {
         SET_VARSIZE(result, size);
         wire::Memory memory(VARDATA(result));
-        expanded(header)->state.write(memory);
+        expanded(header)->state.write(memory, pause_for_interrupts);
         Assert(memory.end() == static_cast<char*>(result) + size);
     });
 }
@@ -58,7 +58,7 @@ ExpandedState* writable_state(FunctionCallInfo fcinfo, StateKind kind) {
         return state;
     }
     ExpandedState* state = make_state(context, kind);
-    state->state.absorb(state_bytes(datum));
+    state->state.absorb(state_bytes(datum), pause_for_interrupts);
     return state;
 }
 
@@ -86,6 +86,11 @@ ExpandedState* make_state(MemoryContext parent, StateKind kind) {
     new (&state->resource) ContextResource(context);
     new (&state->state) GroupedState(kind, &state->resource);
     return state;
+}
+
+void pause_for_interrupts() {
+    if (InterruptPending)
+        call([] { CHECK_FOR_INTERRUPTS(); });
 }
 
 std::string_view state_bytes(Datum datum) {
@@ -142,7 +147,7 @@ METER_FUNCTION(meter_groups_combine) {
     const StateKind kind = kind_of(PG_GETARG_DATUM(PG_ARGISNULL(0) ? 1 : 0));
     expect_grouped(kind);
     ExpandedState* expanded_state = writable_state(fcinfo, kind);
-    expanded_state->state.absorb(state_bytes(PG_GETARG_DATUM(1)));
+    expanded_state->state.absorb(state_bytes(PG_GETARG_DATUM(1)), pause_for_interrupts);
     PG_RETURN_DATUM(EOHPGetRWDatum(&expanded_state->header));
 }
 
@@ -156,6 +161,6 @@ METER_FUNCTION(meter_groups_final) {
     const StateKind kind = kind_of(datum);
     expect_grouped(kind);
     ExpandedState* expanded_state = make_state(CurrentMemoryContext, kind);
-    expanded_state->state.absorb(state_bytes(datum));
+    expanded_state->state.absorb(state_bytes(datum), pause_for_interrupts);
     PG_RETURN_DATUM(groups_to_jsonb(expanded_state->state));
 }

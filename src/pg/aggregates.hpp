@@ -39,6 +39,9 @@ struct DigitScratch {
 // Makes an empty state below `parent`.
 ExpandedState* make_state(MemoryContext parent, StateKind kind);
 
+// Throws PgError where the query is to be cancelled: for core code to call.
+void pause_for_interrupts();
+
 // The bytes of a flat state in a datum; in the current memory context where that is toasted.
 std::string_view state_bytes(Datum datum);
 

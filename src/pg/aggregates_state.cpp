@@ -24,7 +24,7 @@ void check_state(std::string_view bytes) {
         return;
     }
     ExpandedState* state = make_state(CurrentMemoryContext, kind);
-    state->state.absorb(bytes);
+    state->state.absorb(bytes, pause_for_interrupts);
     check_containers(state->state);
     MemoryContextDelete(state->header.eoh_context);
 }

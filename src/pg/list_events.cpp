@@ -10,6 +10,7 @@
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/dimension_filter.hpp"
+#include "pg/event_query.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
 #include "pg/query_text.hpp"
@@ -80,7 +81,8 @@ constexpr Oid kTypes[kParameters] = {INT4OID,        TIMESTAMPTZOID, TIMESTAMPTZ
                                      TIMESTAMPTZOID, INT8OID,        INT8OID};
 
 // Adds the page's rows in [from, to), at most `limit`, to the result. Returns how many there were.
-int64 collect(const PageQuery& page, TimestampTz from, TimestampTz to, int limit,
+// With `plan_anew` no plan made earlier is used.
+int64 collect(const PageQuery& page, TimestampTz from, TimestampTz to, int limit, bool plan_anew,
               const SetResult& set) {
     const Datum values[] = {Int32GetDatum(page.meter_id),
                             TimestampTzGetDatum(from),
@@ -89,8 +91,8 @@ int64 collect(const PageQuery& page, TimestampTz from, TimestampTz to, int limit
                             Int64GetDatum(page.after_id),
                             Int64GetDatum(limit),
                             page.user};
-    if (page.filters.count > 0) {
-        // Planned anew for each call: filters differ.
+    if (plan_anew || page.filters.count > 0) {
+        // Filters differ from call to call.
         auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
         start_query(query);
         for (int i = 0; i < kParameters; ++i)
@@ -129,13 +131,9 @@ void require_index_order() {
                                 false);
 }
 
-void collect_page(const PageQuery& page, const SetResult& set) {
-    const int guc_level = NewGUCNestLevel();
-    require_index_order();
+// Collects the page from `to` backwards, in growing windows.
+void collect_windows(const PageQuery& page, TimestampTz to, const SetResult& set) {
     const Edges edges = partition_edges();
-    TimestampTz to = page.end;
-    if (page.after_time < to)
-        to = page.after_time + 1;
     int next = edges.count;
     while (next > 0 && edges.times[next - 1] >= to)
         --next;
@@ -144,11 +142,27 @@ void collect_page(const PageQuery& page, const SetResult& set) {
         CHECK_FOR_INTERRUPTS();
         next -= step;
         const TimestampTz from = next < 0 ? page.start : Max(edges.times[next], page.start);
-        missing -= static_cast<int>(collect(page, from, to, missing, set));
+        missing -= static_cast<int>(collect(page, from, to, missing, false, set));
         to = from;
         next = Max(next, 0);
         if (from == page.start)
             break;
+    }
+}
+
+void collect_page(const PageQuery& page, const SetResult& set) {
+    const int guc_level = NewGUCNestLevel();
+    require_index_order();
+    const TimestampTz to = page.after_time < page.end ? page.after_time + 1 : page.end;
+    bool collected = false;
+    if (snapshot_knows_partitions()) {
+        collect_windows(page, to, set);
+        collected = snapshot_knows_partitions();
+    }
+    if (!collected) {
+        tuplestore_clear(set.store);
+        read_every_partition();
+        collect(page, page.start, to, page.max_rows, true, set);
     }
     AtEOXact_GUC(true, guc_level);
 }

@@ -6,6 +6,7 @@
 
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
+#include "pg/event_query.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
 #include "pg/set_result.hpp"
@@ -129,12 +130,12 @@ void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_vie
     auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
     write_usage_query(query, question, fill);
     if (!fill) {
-        run_query(query, set.store, set.context);
+        run_event_query(query, set.store, set.context);
         return;
     }
     check_bucket_count(zone, question->bucket, question->period);
     Tuplestorestate* cells = tuplestore_begin_heap(false, false, work_mem);
-    run_query(query, cells, CurrentMemoryContext);
+    run_event_query(query, cells, CurrentMemoryContext);
     fill_usage(set, cells, question, zone);
     tuplestore_end(cells);
 }
@@ -160,7 +161,7 @@ METER_FUNCTION(meter_usage_report) {
     const bool has_user = !PG_ARGISNULL(2);
     auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
     write_report_query(query, call.org, period, has_user, has_user ? PG_GETARG_DATUM(2) : Datum{0});
-    run_query(query, set.store, set.context);
+    run_event_query(query, set.store, set.context);
     end_call(call);
     PG_RETURN_NULL();
 }

@@ -188,12 +188,14 @@ TEST(RawCache, IsBoundedWhateverComes) {
     EXPECT_EQ(idle.find(std::string(RawCache::kLongestRaw + 1, 'x')), kNoGroup);
 }
 
+void no_pause() {}
+
 std::string flat(const GroupedState& state) {
     wire::Counter counter;
-    state.write(counter);
+    state.write(counter, no_pause);
     std::string bytes(counter.size(), '\0');
     wire::Memory memory(bytes.data());
-    state.write(memory);
+    state.write(memory, no_pause);
     return bytes;
 }
 
@@ -259,7 +261,7 @@ TEST_P(States, RoundTripAndGiveAllBack) {
         GroupedState state(GetParam(), &counting);
         fill(state, 1);
         GroupedState copy(GetParam(), &counting);
-        copy.absorb(flat(state));
+        copy.absorb(flat(state), no_pause);
         EXPECT_EQ(flat(copy), flat(state));
         EXPECT_EQ(values(copy), values(state));
     }
@@ -274,7 +276,7 @@ TEST_P(States, AbsorbingIsAsIfAllRowsHadComeToOne) {
         fill(all, seed);
         GroupedState part(GetParam(), resource);
         fill(part, seed);
-        merged.absorb(flat(part));
+        merged.absorb(flat(part), no_pause);
     }
     EXPECT_EQ(values(merged), values(all));
 }
@@ -286,10 +288,10 @@ TEST_P(States, EveryTruncationIsRefused) {
     const std::string bytes = flat(state);
     for (std::size_t cut = 0; cut < bytes.size(); ++cut) {
         GroupedState other(GetParam(), resource);
-        EXPECT_THROW(other.absorb(std::string_view(bytes).substr(0, cut)), Error) << cut;
+        EXPECT_THROW(other.absorb(std::string_view(bytes).substr(0, cut), no_pause), Error) << cut;
     }
     GroupedState other(GetParam(), resource);
-    EXPECT_THROW(other.absorb(bytes + "x"), Error);
+    EXPECT_THROW(other.absorb(bytes + "x", no_pause), Error);
 }
 
 TEST_P(States, FlippedBytesAreRefusedOrHarmless) {
@@ -305,10 +307,10 @@ TEST_P(States, FlippedBytesAreRefusedOrHarmless) {
             broken[random() % broken.size()] = static_cast<char>(random());
         GroupedState other(GetParam(), resource);
         try {
-            other.absorb(broken);
+            other.absorb(broken, no_pause);
             // What was taken for a state has to be one.
             GroupedState again(GetParam(), resource);
-            again.absorb(flat(other));
+            again.absorb(flat(other), no_pause);
             EXPECT_EQ(values(again), values(other));
         } catch (const Error& error) {
             EXPECT_TRUE(error.kind == ErrorKind::kInvalidBinary ||
@@ -326,11 +328,11 @@ TEST(States, OtherKindOrKeysAreRefused) {
     fill(sums, 1);
     GroupedState counts(StateKind::kCountBy, resource);
     fill(counts, 1);
-    EXPECT_THROW(sums.absorb(flat(counts)), Error);
+    EXPECT_THROW(sums.absorb(flat(counts), no_pause), Error);
     GroupedState others(StateKind::kSumBy, resource);
     others.add_key("region");
     others.add_key("model");
-    EXPECT_THROW(sums.absorb(flat(others)), Error);
+    EXPECT_THROW(sums.absorb(flat(others), no_pause), Error);
     EXPECT_THROW(others.add_key("model"), Error);
 }
 
@@ -340,6 +342,42 @@ TEST(States, CountOverflowIsAnError) {
     counts.add_count(group, INT64_MAX);
     EXPECT_THROW(counts.add_count(group, 1), Error);
     EXPECT_EQ(values(counts).at(""), "9223372036854775807");
+}
+
+int pauses = 0;
+struct Cancelled {};
+
+TEST(GroupedState, PausesOnItsWay) {
+    GroupedState state(StateKind::kCountBy, std::pmr::get_default_resource());
+    state.add_key("k");
+    constexpr std::uint32_t kGroups = 3 * kGroupsToPause;
+    for (std::uint32_t i = 0; i < kGroups; ++i) {
+        std::pmr::string key;
+        append_key_string(key, std::to_string(i));
+        state.add_count(state.group(key), 1);
+    }
+    const auto count = [] { ++pauses; };
+    const auto cancel = [] {
+        if (++pauses == 2)
+            throw Cancelled();
+    };
+    const std::string bytes = flat(state);
+    wire::Counter counter;
+    pauses = 0;
+    state.write(counter, count);
+    EXPECT_EQ(pauses, 3);
+    pauses = 0;
+    EXPECT_THROW(state.write(counter, cancel), Cancelled);
+
+    GroupedState copy(StateKind::kCountBy, std::pmr::get_default_resource());
+    pauses = 0;
+    EXPECT_THROW(copy.absorb(bytes, cancel), Cancelled);
+    EXPECT_EQ(copy.table().size(), kGroupsToPause);
+    GroupedState whole(StateKind::kCountBy, std::pmr::get_default_resource());
+    pauses = 0;
+    whole.absorb(bytes, count);
+    EXPECT_EQ(pauses, 3);
+    EXPECT_EQ(flat(whole), bytes);
 }
 
 TEST(LastRow, OrderIsTimeTiebreakValue) {
