@@ -15,7 +15,6 @@
 
 extern "C" {
 #include "catalog/pg_authid.h"
-#include "lib/stringinfo.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 }
@@ -51,12 +50,7 @@ constexpr FunctionGrant kFunctionGrants[] = {
 
 // Runs a GRANT or REVOKE: `action` up to the object, the object, then TO or FROM and the role.
 void run_grant(const char* action, const char* object, const char* preposition, const char* role) {
-    StringInfoData sql;
-    initStringInfo(&sql);
-    appendStringInfo(&sql, "%s %s %s %s", action, object, preposition, quote_identifier(role));
-    const int code = SPI_execute(sql.data, false, 0);
-    if (code < 0)
-        elog(ERROR, "cannot run \"%s\": %s", sql.data, SPI_result_code_string(code));
+    execute(psprintf("%s %s %s %s", action, object, preposition, quote_identifier(role)));
 }
 
 // Makes the role's rights on the schema, the functions and the tables what `privileges` says.

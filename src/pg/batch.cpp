@@ -127,8 +127,7 @@ std::string_view Batch::error_line(std::size_t index) {
     return error.message;
 }
 
-// Looks up and locks the meter of an item, and checks its dimensions against it. The definition of
-// the item before is used again where it is the same meter's and nothing has changed since.
+// Looks up and locks the meter of an item, and checks its dimensions against it.
 void resolve_meter(const Call& call, Batch& batch, std::size_t index) {
     const EventInput& event = batch.events[index];
     try {

@@ -50,7 +50,6 @@ Datum read_filter_values(JsonbIterator** iterator, JsonbIteratorToken token, Jso
 
 }  // namespace
 
-// Raises invalid_parameter_value where `name` cannot be a dimension of the meter.
 void check_dimension(const MeterDefinition& meter, std::string_view name, const char* argument) {
     if (meter.dimension_count == 0)
         check_dimension_name(name);

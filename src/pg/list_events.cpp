@@ -145,8 +145,6 @@ void collect_windows(const PageQuery& page, TimestampTz to, const SetResult& set
         missing -= static_cast<int>(collect(page, from, to, missing, false, set));
         to = from;
         next = Max(next, 0);
-        if (from == page.start)
-            break;
     }
 }
 

@@ -115,23 +115,22 @@ METER_FUNCTION(meter_create_meter) {
         return copy_row_for_caller(call);
 
     // As the unique index sees it, not as the transaction's snapshot does.
-    static Statement select = {
-        "SELECT " METER_COLUMNS
-        ", aggregation = $3 AND dimensions @> $4 AND dimensions <@ $4 FROM meter.meter "
-        "WHERE org = $1 AND event_name = $2",
+    static Statement compare = {
+        "SELECT archived_at IS NULL, aggregation = $3 AND dimensions @> $4 AND dimensions <@ $4 "
+        "FROM meter.meter WHERE org = $1 AND event_name = $2",
         {TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID}};
     const Datum key[] = {text_datum(call.org), text_datum(event_name), aggregation, dimensions};
-    if (run(select, key, nullptr, Run::kLatest) == 0)  // dropped again meanwhile
+    if (run(compare, key, nullptr, Run::kLatest) == 0)  // dropped again meanwhile
         throw unknown_meter_error(call.org, meter::quote_for_message(event_name));
-    bool open;
-    (void)result(0, 11, &open);  // archived_at is null
+    bool null;
+    const bool open = DatumGetBool(result(0, 1, &null));
+    const bool same = DatumGetBool(result(0, 2, &null));
     if (!if_not_exists || !open)
         throw Error(if_not_exists ? ErrorKind::kNotInState : ErrorKind::kDuplicateObject,
                     "meter " + meter::quote_for_message(event_name) + " already exists",
                     open ? "" : "It is archived; its name stays taken.",
                     open ? "With if_not_exists => true it is returned instead." : "");
-    bool null;
-    if (!DatumGetBool(result(0, 12, &null)))
+    if (!same)
         throw Error(ErrorKind::kDuplicateObject,
                     "meter " + meter::quote_for_message(event_name) +
                         " already exists with another aggregation or other dimensions",

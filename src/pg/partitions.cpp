@@ -59,12 +59,6 @@ const char* start_of(year_month month) {
                     static_cast<unsigned>(month.month()));
 }
 
-void execute(const char* sql) {
-    const int code = SPI_execute(sql, false, 0);
-    if (code < 0)
-        elog(ERROR, "cannot run \"%s\": %s", sql, SPI_result_code_string(code));
-}
-
 // Takes back what ALTER DEFAULT PRIVILEGES granted on a new table: whoever may read a partition
 // itself reads the events of every org.
 void revoke_default_grants(const char* name) {
@@ -106,7 +100,7 @@ Oid create_partition(year_month month, const char* name) {
     execute(psprintf("ALTER TABLE meter.%s DROP CONSTRAINT %s_bounds", name, name));
     execute(psprintf("COMMENT ON TABLE meter.%s IS 'the events of %04d-%02u (UTC)'", name,
                      static_cast<int>(month.year()), static_cast<unsigned>(month.month())));
-    return get_relname_relid(name, get_namespace_oid("meter", false));
+    return get_relname_relid(name, relations().schema);
 }
 
 // Waits for those who record into the default partition, and keeps others out. Attaching a

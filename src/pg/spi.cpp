@@ -52,6 +52,12 @@ uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how
     return SPI_processed;
 }
 
+void execute(const char* sql) {
+    const int code = SPI_execute(sql, false, 0);
+    if (code < 0)
+        elog(ERROR, "cannot run \"%s\": %s", sql, SPI_result_code_string(code));
+}
+
 Datum result(uint64 row, int column, bool* is_null) {
     return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, is_null);
 }

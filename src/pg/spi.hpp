@@ -35,6 +35,9 @@ enum class Run {
 // number, or that of the rows changed. Raises PostgreSQL errors.
 uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how, long limit = 0);
 
+// Runs a command that is not to be kept: DDL, put together for the call. Raises PostgreSQL errors.
+void execute(const char* sql);
+
 // Column `column` (from 1) of row `row` of the last result.
 Datum result(uint64 row, int column, bool* is_null);
 

@@ -64,7 +64,7 @@ Bucket find_bucket(std::string_view name) {
     const std::optional<Bucket> bucket = bucket_named(name);
     if (!bucket.has_value())
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("bucket \"%s\" is not known", pnstrdup(name.data(), name.size())),
+                        errmsg("bucket \"%s\" is not known", shown(name)),
                         errhint("The buckets are %s.", kBucketNames)));
     return *bucket;
 }

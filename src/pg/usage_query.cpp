@@ -1,12 +1,10 @@
 #include "pg/usage_query.hpp"
 
 #include "pg/memory.hpp"
+#include "pg/values.hpp"
 
 extern "C" {
 #include "catalog/pg_type.h"
-#include "executor/tstoreReceiver.h"
-#include "nodes/params.h"
-#include "tcop/dest.h"
 }
 
 namespace meter::pg {
@@ -26,7 +24,7 @@ const Aggregation* find_aggregation(std::string_view name) {
         if (name == aggregation.name)
             return &aggregation;
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("aggregation \"%s\" is not known", pnstrdup(name.data(), name.size())),
+                    errmsg("aggregation \"%s\" is not known", shown(name)),
                     errhint("The aggregations are %s.", kAggregationNames)));
     pg_unreachable();
 }
@@ -158,9 +156,7 @@ void write_report_query(QueryText* query, std::string_view org, Period period, b
         appendStringInfo(sql, " AND e.user_id = $%d", add_parameter(query, TEXTOID, user));
     appendStringInfo(sql,
                      ") AS source ON source.meter_id = m.id WHERE m.org = $%d"
-                     " GROUP BY m.id, source.user_id ORDER BY"
-                     " m.event_name COLLATE pg_catalog.\"C\","
-                     " source.user_id COLLATE pg_catalog.\"C\"",
+                     " GROUP BY m.id, source.user_id ORDER BY m.event_name, source.user_id",
                      org_number);
 }
 

@@ -216,7 +216,7 @@ METER_FUNCTION(meter_is_dimension_names) {
     auto* views = static_cast<std::string_view*>(palloc(sizeof(std::string_view) * Max(count, 1)));
     for (int i = 0; i < count; ++i) {
         views[i] = text_view(names[i]);
-        if (views[i].empty() || views[i].size() > meter::kMaxNameBytes || views[i] == "user_id")
+        if (!is_name(views[i]) || views[i] == "user_id")
             PG_RETURN_BOOL(false);
         for (int j = 0; j < i; ++j)
             if (views[j] == views[i])
