@@ -227,7 +227,8 @@ none_found() {
 run_prove() {
     as_tester env PERL5LIB="$METER_PGXS_TEST/perl" PG_REGRESS="$METER_PGXS_TEST/regress/pg_regress" \
         TESTDIR="$2" TESTDATADIR="$2/tmp_check" TESTLOGDIR="$2/log" METER_SOURCE="$METER_TMP/source" \
-        METER_CHECKOUT="$METER_ROOT" METER_TRACE="${METER_TRACE:-}" \
+        METER_CHECKOUT="$METER_ROOT" METER_TRACE="${METER_TRACE:-}" METER_SEED="${METER_SEED:-}" \
+        METER_ROUNDS="${METER_ROUNDS:-}" \
         share_contrib_dir="$METER_TMP/source" prove --norc --verbose --merge "$METER_TMP/source/test/tap/$1.pl"
 }
 

@@ -1,0 +1,521 @@
+# The judge of a history: takes its records one after the other, as Meter::History::Log returns them,
+# and complains where exactly-once recording and exact usage do not hold. It knows no database, and
+# adds up by itself, in integers of 10^-18.
+#
+# The records, each a hash with its `type`; an operation's name is unique in the history:
+#   invoke  operation, events (each: user, key, value, time, model, region), transaction, retry
+#   commit  operation: from now on a transaction may be committed; any other from its invocation on
+#   answer  operation, outcome (acknowledged, failed: it is certain that it is not committed, unknown),
+#           results (for each event: id, and recorded, duplicate or accepted, which is one of them),
+#           rolled_back (it failed since its client wanted that), error (an SQLSTATE)
+#   ask     operation, question (see Meter::History::Plan)
+#   snapshot  operation: what is committed from now on that read does not see
+#   told    operation, answers (one or several to the same question under one snapshot: rows of day,
+#           user, model, region, value, number of events; ~ is null), or error, or lost
+#   fold    folded (a number), error
+#   strike  kind
+#   stored  rows (user, key, number of such events, the greatest id): all events at the end
+package Meter::History::Check;
+
+use strict;
+use warnings;
+use Math::BigInt;
+use POSIX ();
+
+# Steps of the search for the operations that a read has seen, before it is given up.
+use constant SEARCH_STEPS => 20_000;
+
+# What a statement may fail with while servers are killed and statements cancelled.
+my %expected_error = map { $_ => 1 } qw(57014 57P01 57P02 57P03);
+
+sub new
+{
+	my ($class) = @_;
+	return bless {
+		events => {},      # by user and key: the event, and what is known of it
+		operations => {},  # by name
+		open => {},        # those that may be committed without our knowing, by name
+		reads => {},       # those that have been asked for and not told, by name
+		questions => {},   # by text: the question, its sum over certain events, the most that was read
+		owners => {},      # by id: the event
+		clock => 0,        # the number of records so far
+		complaints => [],
+		counts => {},
+	}, $class;
+}
+
+# Takes a record, the next in time.
+sub add
+{
+	my ($self, $record) = @_;
+	$self->{clock}++;
+	my $take = $self->can("_take_$record->{type}") or die "a record of type $record->{type}";
+	$self->$take($record);
+	return;
+}
+
+# Ends the history: judges what had to wait, and what was never answered.
+sub finish
+{
+	my ($self) = @_;
+	for my $name (sort keys %{ $self->{operations} })
+	{
+		my $operation = $self->{operations}{$name};
+		$self->_complain("$name was never answered") unless $operation->{outcome};
+		$self->_release($operation);
+	}
+	$self->_complain("$_ was never answered") for sort keys %{ $self->{reads} };
+	$self->{counts}{unresolved} = keys %{ $self->{open} };
+	return;
+}
+
+# Sentences, one for each thing that is wrong.
+sub complaints { my ($self) = @_; return @{ $self->{complaints} }; }
+
+# How much was seen, by name; what was never seen is 0.
+sub count { my ($self, $name) = @_; return $self->{counts}{$name} // 0; }
+sub counts { my ($self) = @_; return $self->{counts}; }
+
+sub _complain { my ($self, $text) = @_; push @{ $self->{complaints} }, $text; return; }
+sub _count { my ($self, $name, $by) = @_; $self->{counts}{$name} += $by // 1; return; }
+
+sub _unexpected
+{
+	my ($self, $what, $error) = @_;
+	$self->_count('errors');
+	$self->_complain("$what failed with $error") unless $expected_error{$error};
+	return;
+}
+
+# --- recording
+
+sub _take_invoke
+{
+	my ($self, $record) = @_;
+	my $name = $record->{operation};
+	my @events = map { $self->_event($_) } @{ $record->{events} };
+	my $operation = { name => $name, events => \@events, invoked => $self->{clock}, waiting => [] };
+	$self->{operations}{$name} = $operation;
+	$self->_count('operations');
+	$self->_count('retried') if $record->{retry};
+	$self->_open($operation) unless $record->{transaction};
+	return;
+}
+
+sub _take_commit
+{
+	my ($self, $record) = @_;
+	$self->_open($self->{operations}{ $record->{operation} });
+	return;
+}
+
+# An event by its user and key, which is the same whoever sends it.
+sub _event
+{
+	my ($self, $sent) = @_;
+	my $identity = "$sent->{user}/$sent->{key}";
+	my $event = $self->{events}{$identity} //=
+	  {
+		%$sent,
+		identity => $identity,
+		amount => amount($sent->{value}),
+		day => POSIX::strftime('%Y-%m-%d', gmtime int($sent->{time} / 1_000_000)),
+		senders => {} };
+	$self->_complain("$identity is sent with another value, time or dimensions")
+	  if grep { ($event->{$_} // '') ne ($sent->{$_} // '') } qw(value time model region);
+	return $event;
+}
+
+# From now on the operation may be committed.
+sub _open
+{
+	my ($self, $operation) = @_;
+	$self->{open}{ $operation->{name} } = $operation;
+	$_->{senders}{ $operation->{name} } = 1 for @{ $operation->{events} };
+	push @{ $_->{candidates} }, $operation for grep { !$_->{fixed} } values %{ $self->{reads} };
+	return;
+}
+
+sub _take_answer
+{
+	my ($self, $record) = @_;
+	my $operation = $self->{operations}{ $record->{operation} };
+	my $outcome = $operation->{outcome} = $record->{outcome};
+	$self->_unexpected($operation->{name}, $record->{error}) if $record->{error};
+	$self->_count($outcome);
+	$self->_count('rolled_back') if $record->{rolled_back};
+	if ($outcome eq 'acknowledged')
+	{
+		$self->_take_results($operation, $record->{results});
+	}
+	if ($outcome eq 'failed')
+	{
+		delete $self->{open}{ $operation->{name} };
+		delete $_->{senders}{ $operation->{name} } for @{ $operation->{events} };
+	}
+	if ($outcome eq 'acknowledged')
+	{
+		# One by one: an operation may hold an event twice.
+		$_->{certain} || $self->_settle($_) for @{ $operation->{events} };
+		# Also those of which nothing was known, and that this one has repeated.
+		for my $open (values %{ $self->{open} })
+		{
+			delete $self->{open}{ $open->{name} } if $open->{outcome} && !grep { !$_->{certain} } @{ $open->{events} };
+		}
+	}
+	$self->_release($operation);
+	return;
+}
+
+# What each event of an acknowledged operation was answered with.
+sub _take_results
+{
+	my ($self, $operation, $results) = @_;
+	my @events = @{ $operation->{events} };
+	my $name = $operation->{name};
+	$self->_complain("$name: " . @events . ' events, ' . @$results . ' answers') if @events != @$results;
+	my %mine;
+	for my $i (0 .. $#events)
+	{
+		my ($event, $id, $status) = ($events[$i], @{ $results->[$i] // [ '~', 'none' ] });
+		my $what = "$name: $event->{identity}";
+		$self->_count($status);
+		if ($status eq 'recorded')
+		{
+			$self->_complain("$what is recorded a second time, with id $id")
+			  if $event->{recorded} || $mine{ $event->{identity} } || ($event->{certain} && $event->{certain} < $operation->{invoked});
+			$event->{recorded} = 1;
+		}
+		elsif ($status eq 'duplicate')
+		{
+			$self->_complain("$what is called a duplicate, and nobody else has sent it")
+			  unless $mine{ $event->{identity} } || grep { $_ ne $name } keys %{ $event->{senders} };
+		}
+		elsif ($status ne 'accepted')
+		{
+			$self->_complain("$what is answered with $status");
+			next;
+		}
+		$mine{ $event->{identity} } = 1;
+		$event->{id} //= $id;
+		$self->_complain("$what has id $id, and before $event->{id}") if $event->{id} ne $id;
+		my $owner = $self->{owners}{$id} //= $event->{identity};
+		$self->_complain("$what has id $id, and so has $owner") if $owner ne $event->{identity};
+	}
+	return;
+}
+
+# From now on every read has to count the event.
+sub _settle
+{
+	my ($self, $event) = @_;
+	$event->{certain} = $self->{clock};
+	_add_event($_->{certain}, $_->{question}, $event) for values %{ $self->{questions} };
+	return;
+}
+
+# Judges the reads that waited for this operation's outcome alone.
+sub _release
+{
+	my ($self, $operation) = @_;
+	for my $read (splice @{ $operation->{waiting} })
+	{
+		$self->_judge($read) if --$read->{waits} == 0;
+	}
+	return;
+}
+
+# --- reading
+
+sub _take_ask
+{
+	my ($self, $record) = @_;
+	my $question = $record->{question};
+	my $text = join '|', map { $_ // '~' } @$question{qw(from to user model day aggregation)}, @{ $question->{by} };
+	my $known = $self->{questions}{$text} //= $self->_new_question($question);
+	$self->{reads}{ $record->{operation} } = {
+		name => $record->{operation},
+		text => $text,
+		known => $known,
+		asked => $self->{clock},
+		certain => _copy($known->{certain}),
+		seen => $known->{seen},
+		candidates => [ values %{ $self->{open} } ],
+	};
+	return;
+}
+
+sub _take_snapshot { my ($self, $record) = @_; $self->{reads}{ $record->{operation} }{fixed} = 1; return; }
+
+# A question that is asked for the first time, with the sum over all that is certain.
+sub _new_question
+{
+	my ($self, $question) = @_;
+	my $known = { question => $question, certain => {}, seen => {} };
+	_add_event($known->{certain}, $question, $_) for grep { $_->{certain} } values %{ $self->{events} };
+	return $known;
+}
+
+sub _take_told
+{
+	my ($self, $record) = @_;
+	my $read = delete $self->{reads}{ $record->{operation} };
+	my @answers = @{ $record->{answers} // [] };
+	if (!@answers)
+	{
+		$self->_unexpected($read->{name}, $record->{error}) if $record->{error};
+		$self->_count('reads_failed');
+		return;
+	}
+	$self->_count('reads');
+	if (@answers > 1)
+	{
+		$self->_count('pairs', @answers - 1);
+		my @texts = map { _canonical($_) } @answers;
+		for my $i (1 .. $#texts)
+		{
+			next if $texts[$i] eq $texts[0];
+			$self->_complain("$read->{name} ($read->{text}): two answers under one snapshot: $texts[0] and $texts[$i]");
+			last;
+		}
+	}
+	$read->{cells} = $self->_cells($read, $answers[0]);
+	$self->_compare_with_seen($read);
+	my @unanswered = grep { !$_->{outcome} } @{ $read->{candidates} };
+	$read->{waits} = @unanswered;
+	push @{ $_->{waiting} }, $read for @unanswered;
+	$self->_judge($read) unless @unanswered;
+	return;
+}
+
+# Rows as one text that is the same for the same usage.
+sub _canonical
+{
+	my ($rows) = @_;
+	return join '; ', sort map { my @row = @$_; $row[4] =~ s/\.?0+$// if $row[4] =~ /\./; join ' ', @row } @$rows;
+}
+
+# Rows as cells: by day, user, model and region an amount and a number of events. Only of sums and
+# counts is the amount known; it is 0 for others.
+sub _cells
+{
+	my ($self, $read, $rows) = @_;
+	my $modelled = _is_modelled($read->{known}{question});
+	my %cells;
+	for my $row (@$rows)
+	{
+		my $name = join ' ', @$row[ 0 .. 3 ];
+		$self->_complain("$read->{name} ($read->{text}): two rows for $name") if $cells{$name};
+		$cells{$name} = [ $modelled ? amount($row->[4]) : Math::BigInt->bzero, $row->[5] ] if $row->[5] > 0;
+	}
+	return \%cells;
+}
+
+# What one read has seen, each that begins after it has ended sees too: amounts only grow.
+sub _compare_with_seen
+{
+	my ($self, $read) = @_;
+	my ($cells, $seen) = @$read{qw(cells seen)};
+	for my $name (sort keys %$seen)
+	{
+		my ($amount, $count) = @{ $cells->{$name} // [ Math::BigInt->bzero, 0 ] };
+		next if $count >= $seen->{$name}[1] && $amount >= $seen->{$name}[0];
+		$self->_complain("$read->{name} ($read->{text}): $name has $count events of " . decimal($amount)
+			  . ', an earlier read had ' . $seen->{$name}[1] . ' of ' . decimal($seen->{$name}[0]));
+	}
+	# Not changed in place: other reads hold on to what it was.
+	my %most = %{ $read->{known}{seen} };
+	for my $name (keys %$cells)
+	{
+		$most{$name} = $cells->{$name} if !$most{$name} || $cells->{$name}[1] > $most{$name}[1];
+	}
+	$read->{known}{seen} = \%most;
+	return;
+}
+
+# A read is right if it has seen all that was certain when it was asked for, and besides that a set of
+# whole operations out of those that may have been committed before it was told.
+sub _judge
+{
+	my ($self, $read) = @_;
+	my $question = $read->{known}{question};
+	my %left = %{ _copy($read->{cells}) };
+	for my $name (sort keys %{ $read->{certain} })
+	{
+		my ($amount, $count) = @{ $read->{certain}{$name} };
+		my $cell = $left{$name} //= [ Math::BigInt->bzero, 0 ];
+		if ($cell->[1] < $count || $cell->[0] < $amount)
+		{
+			$self->_complain("$read->{name} ($read->{text}): too little: $name has $cell->[1] events of " . decimal($cell->[0])
+				  . ", acknowledged before were $count of " . decimal($amount));
+			return;
+		}
+		_subtract(\%left, $name, $amount, $count);
+	}
+	my @sets = _additions($read, $question);
+	my %most;
+	my %all = map { $_->{identity} => $_ } map { @$_ } @sets;
+	_add_event(\%most, $question, $_) for values %all;
+	for my $name (sort keys %left)
+	{
+		my ($amount, $count) = @{ $most{$name} // [ Math::BigInt->bzero, 0 ] };
+		next if $left{$name}[1] <= $count && $left{$name}[0] <= $amount;
+		$self->_complain("$read->{name} ($read->{text}): too much: $name has $left{$name}[1] events of "
+			  . decimal($left{$name}[0]) . " more than were acknowledged before, $count of " . decimal($amount) . ' were under way');
+		return;
+	}
+	my $steps = SEARCH_STEPS;
+	my $found = _explain($question, \%left, {}, \$steps, @sets);
+	if ($found) { $self->_count('reads_explained'); }
+	elsif ($steps <= 0) { $self->_count('reads_undecided'); }
+	else
+	{
+		$self->_complain("$read->{name} ($read->{text}): no set of whole operations accounts for "
+			  . join(', ', map { "$_: $left{$_}[1] events of " . decimal($left{$_}[0]) } sort keys %left));
+	}
+	$self->_count('reads_with_choice') if $found && @sets;
+	return;
+}
+
+# What each operation under way may have added to a read: its events that the question is about and
+# that were not certain before. Those without any are left out.
+sub _additions
+{
+	my ($read, $question) = @_;
+	my @sets;
+	for my $operation (@{ $read->{candidates} })
+	{
+		next if $operation->{outcome} && $operation->{outcome} eq 'failed';
+		my %events = map { $_->{identity} => $_ }
+		  grep { defined _cell($question, $_) && !($_->{certain} && $_->{certain} < $read->{asked}) } @{ $operation->{events} };
+		push @sets, [ values %events ] if %events;
+	}
+	return @sets;
+}
+
+# Whether some of the sets add up to exactly what is left; an event in two of them counts once.
+sub _explain
+{
+	my ($question, $left, $taken, $steps, @sets) = @_;
+	return 1 unless %$left;
+	return 0 if !@sets || --$$steps <= 0;
+	my ($first, @rest) = @sets;
+	my $with = _copy($left);
+	my %taken = %$taken;
+	my $fits = 1;
+	for my $event (grep { !$taken{ $_->{identity} }++ } @$first)
+	{
+		$fits = _subtract($with, _cell($question, $event), _weight($question, $event), 1);
+		last unless $fits;
+	}
+	return 1 if $fits && _explain($question, $with, \%taken, $steps, @rest);
+	return _explain($question, $left, $taken, $steps, @rest);
+}
+
+# --- cells
+
+# The cell that an event belongs to; undef if the question is not about it.
+sub _cell
+{
+	my ($question, $event) = @_;
+	return undef if $event->{time} < $question->{from} || $event->{time} >= $question->{to};
+	return undef if grep { defined $question->{$_} && $question->{$_} ne ($event->{$_} // '') } qw(user model);
+	my $name = $question->{day} ? $event->{day} : '~';
+	for my $dimension (qw(user model region))
+	{
+		$name .= ' ' . ((grep { $_ eq $dimension } @{ $question->{by} }) ? $event->{$dimension} // '~' : '~');
+	}
+	return $name;
+}
+
+sub _is_modelled { my ($question) = @_; return $question->{aggregation} =~ /^(sum|count)$/; }
+
+# What an event adds to its cell's amount.
+sub _weight
+{
+	my ($question, $event) = @_;
+	return $event->{amount} if $question->{aggregation} eq 'sum';
+	return $question->{aggregation} eq 'count' ? amount(1) : Math::BigInt->bzero;
+}
+
+sub _add_event
+{
+	my ($cells, $question, $event) = @_;
+	my $name = _cell($question, $event) // return;
+	my $cell = $cells->{$name} //= [ Math::BigInt->bzero, 0 ];
+	$cell->[0]->badd(_weight($question, $event));
+	$cell->[1]++;
+	return;
+}
+
+# Takes an amount and a number of events away from a cell; false if there is not so much. Empty cells
+# are removed.
+sub _subtract
+{
+	my ($cells, $name, $amount, $count) = @_;
+	my $cell = $cells->{$name} or return 0;
+	$cell->[0]->bsub($amount);
+	$cell->[1] -= $count;
+	return 0 if $cell->[0]->is_neg || $cell->[1] < 0;
+	delete $cells->{$name} if $cell->[0]->is_zero && $cell->[1] == 0;
+	return 1;
+}
+
+sub _copy { my ($cells) = @_; return { map { $_ => [ $cells->{$_}[0]->copy, $cells->{$_}[1] ] } keys %$cells }; }
+
+# A decimal with at most 18 digits after the point as an integer of 10^-18.
+sub amount
+{
+	my ($text) = @_;
+	my ($sign, $whole, $fraction) = $text =~ /^(-?)(\d+)(?:\.(\d+))?$/ or die "not a decimal: $text";
+	$fraction = ($fraction // '') =~ s/0+$//r;
+	die "more than 18 decimals: $text" if length $fraction > 18;
+	return Math::BigInt->new($sign . $whole . $fraction . '0' x (18 - length $fraction));
+}
+
+# The reverse, to show.
+sub decimal
+{
+	my ($amount) = @_;
+	my $digits = $amount->copy->babs->bstr;
+	$digits = '0' x (19 - length $digits) . $digits if length $digits < 19;
+	my $text = substr($digits, 0, -18) . '.' . substr($digits, -18);
+	return ($amount->is_neg ? '-' : '') . $text =~ s/\.?0+$//r;
+}
+
+# --- the rest
+
+sub _take_fold
+{
+	my ($self, $record) = @_;
+	return $self->_unexpected('a fold', $record->{error}) if $record->{error};
+	$self->_count('folds');
+	$self->_count('folded', $record->{folded});
+	return;
+}
+
+sub _take_strike { my ($self, $record) = @_; $self->_count("strike_$record->{kind}"); return; }
+
+# Each event that was acknowledged is there once, by its id; each that nobody could have committed is
+# not; any other at most once.
+sub _take_stored
+{
+	my ($self, $record) = @_;
+	my %stored = map { ("$_->[0]/$_->[1]" => $_) } @{ $record->{rows} };
+	for my $identity (sort keys %{ $self->{events} })
+	{
+		my $event = $self->{events}{$identity};
+		my (undef, undef, $count, $id) = @{ delete $stored{$identity} // [ undef, undef, 0, undef ] };
+		$self->_count('events_stored', $count);
+		$self->_count('events_absent') if $count == 0;
+		$self->_complain("$identity was acknowledged and is stored $count times") if $event->{certain} && $count != 1;
+		$self->_complain("$identity is stored $count times") if !$event->{certain} && $count > 1;
+		$self->_complain("$identity is stored, and nobody could have committed it") if $count && !%{ $event->{senders} };
+		$self->_complain("$identity is stored with id $id, the answer was $event->{id}")
+		  if $count == 1 && defined $event->{id} && $event->{id} ne $id;
+	}
+	$self->_complain("$_ is stored, and nobody has sent it") for sort keys %stored;
+	return;
+}
+
+1;
