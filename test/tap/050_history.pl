@@ -111,7 +111,7 @@ sub backend_of
 my @strikes = map { "strike_$_" } @Meter::History::Nemesis::HEAVY, @Meter::History::Nemesis::LIGHT;
 my @needed = (
 	qw(acknowledged failed unknown rolled_back retried recorded duplicate accepted errors),
-	qw(reads reads_explained reads_with_choice reads_failed pairs folds folded), @strikes);
+	qw(reads reads_explained reads_with_choice reads_failed pairs rollups_compared folds folded), @strikes);
 sub missing { return grep { !$check->count($_) } @needed; }
 
 my @heavy;
@@ -151,7 +151,11 @@ $check->finish;
 my @complaints = $check->complaints;
 is(scalar @complaints, 0, 'the checker has no complaint');
 diag($_) for @complaints[ 0 .. ($#complaints < 9 ? $#complaints : 9) ];
-diag("errors: " . slurp_file("$directory/errors")) if @complaints && -e "$directory/errors";
+if (@complaints && -e "$directory/errors")
+{
+	my %said = map { $_ => 1 } grep { /^(ERROR|PANIC):/ } split /\n/, slurp_file("$directory/errors");
+	diag("psql said: $_") for sort keys %said;
+}
 
 # Nor could it have overlooked one for want of anything to check.
 cmp_ok($check->count($_), '>', 0, "seen: $_") for @needed, qw(events_stored events_absent);

@@ -11,7 +11,8 @@
 #   ask     operation, question (see Meter::History::Plan)
 #   snapshot  operation: what is committed from now on that read does not see
 #   told    operation, answers (one or several to the same question under one snapshot: rows of day,
-#           user, model, region, value, number of events; ~ is null), or error, or lost
+#           user, model, region, value, number of events; ~ is null), rollups (how many of those are of the
+#           rollup tables), or error, or lost
 #   fold    folded (a number), error
 #   strike  kind
 #   stored  rows (user, key, number of such events, the greatest id): all events at the end
@@ -268,6 +269,7 @@ sub _take_told
 		return;
 	}
 	$self->_count('reads');
+	$self->_count('rollups_compared', $record->{rollups}) if $record->{rollups};
 	if (@answers > 1)
 	{
 		$self->_count('pairs', @answers - 1);

@@ -28,10 +28,11 @@ sub new
 sub start
 {
 	my (%args) = @_;
+	my $parent = $$;
 	my $process = fork() // die "fork: $!";
 	return $process if $process;
 	my $ok = eval {
-		my $self = __PACKAGE__->new(%args);
+		my $self = __PACKAGE__->new(%args, parent => $parent);
 		my $role = $self->can($args{role}) or die "there is no role $args{role}";
 		$self->$role();
 		$self->{session}->disconnect if $self->{session};
@@ -48,7 +49,8 @@ sub log_file { my ($directory) = @_; return "$directory/history"; }
 # The file in which a client writes the process that serves it, for whoever wants to strike it.
 sub backend_file { my ($directory, $name) = @_; return "$directory/$name.backend" =~ s/ /_/gr; }
 
-sub _stopped { return -e $_[0]{stop} }
+# Whether the client is to end: it was told so, or the test is gone.
+sub _stopped { my ($self) = @_; return -e $self->{stop} || getppid() != $self->{parent}; }
 sub _operation { my ($self) = @_; return "$self->{name}." . ++$self->{number}; }
 
 # Runs statements on the connection; makes one first where there is none, however long the server is
@@ -217,29 +219,37 @@ sub reader
 	return;
 }
 
-# Asks a question, logs the answers, and returns them: of usage alone, or of usage and plain SQL under
-# one snapshot.
+# Asks a question, logs the answers, and returns them: that of usage alone or, under one snapshot, of
+# usage (twice where the snapshot is held), of plain SQL, and of the rollups if they can answer it.
 sub ask
 {
 	my ($self, $question) = @_;
 	my $name = $self->_operation;
-	my $compare = $question->{compare};
 	my $usage = usage_query($question);
-	my $answer = $self->_run(sub { $self->{log}->append('ask', operation => $name, question => $question) },
-		$compare ? 'BEGIN ISOLATION LEVEL REPEATABLE READ' : (), $usage);
-	my @answers = @{ $answer->{rows} // [] };
-	if ($compare && $answer->{rows})
+	my $ask = sub { $self->{log}->append('ask', operation => $name, question => $question) };
+	my ($answer, @answers, @rollups);
+	if (!$question->{compare})
 	{
-		shift @answers;
-		$self->{log}->append('snapshot', operation => $name);
-		$answer = $self->_run(undef, $question->{hold} ? ("SELECT pg_catalog.pg_sleep($question->{hold})", $usage) : (),
-			plain_query($question), 'COMMIT');
-		my @rows = @{ $answer->{rows} // [] };
-		push @answers, $question->{hold} ? @rows[ 1, 2 ] : $rows[0];
+		$answer = $self->_run($ask, $usage);
+		@answers = @{ $answer->{rows} // [] };
+	}
+	else
+	{
+		@rollups = rollup_query($question);
+		my @others = ($question->{hold} ? $usage : (), plain_query($question), @rollups);
+		$answer = $self->_run($ask, 'BEGIN ISOLATION LEVEL REPEATABLE READ', $usage);
+		if ($answer->{rows})
+		{
+			push @answers, $answer->{rows}[1];
+			$self->{log}->append('snapshot', operation => $name);
+			Time::HiRes::sleep($question->{hold});
+			$answer = $self->_run(undef, @others, 'COMMIT');
+			push @answers, splice @{ $answer->{rows} // [] }, 0, scalar @others;
+		}
+		$self->_lose if $answer->{error} && $self->{session}->run('ROLLBACK')->{lost};
 	}
 	$self->{log}->append('told', operation => $name, error => $answer->{error}, lost => $answer->{lost},
-		$answer->{rows} ? (answers => \@answers) : ());
-	$self->_lose if $answer->{error} && $compare && $self->{session}->run('ROLLBACK')->{lost};
+		$answer->{rows} ? (answers => \@answers, rollups => scalar @rollups) : ());
 	return @answers;
 }
 
@@ -283,6 +293,32 @@ AND e."timestamp" >= '%s' AND e."timestamp" < '%s'%s%s%s},
 		time_text($question->{from}), time_text($question->{to}),
 		defined $question->{user} ? " AND e.user_id = '$question->{user}'" : '',
 		defined $question->{model} ? " AND e.dimensions ->> 'model' = '$question->{model}'" : '',
+		@groups ? ' GROUP BY ' . join(', ', @groups) : '';
+}
+
+# The same question for what the rollups and the deltas that are not folded yet hold, with the same
+# rows; nothing where neither the months of users nor the days or months of totals can tell.
+sub rollup_query
+{
+	my ($question) = @_;
+	my %by = map { $_ => 1 } @{ $question->{by} };
+	my $of_users = $by{user} || defined $question->{user};
+	return if !$question->{whole} || $question->{aggregation} !~ /^(sum|count)$/ || ($of_users && $question->{day});
+	my @columns = (
+		$question->{day} ? q{to_char(c.start AT TIME ZONE 'UTC', 'YYYY-MM-DD')} : 'NULL',
+		$by{user} ? 'c.user_id' : 'NULL',
+		map { $by{$_} ? "c.dimensions ->> '$_'" : 'NULL' } qw(model region));
+	my @groups = grep { $_ ne 'NULL' } @columns;
+	my @filters = ('true',
+		defined $question->{user} ? "c.user_id = '$question->{user}'" : (),
+		defined $question->{model} ? "c.dimensions ->> 'model' = '$question->{model}'" : ());
+	return sprintf q{SELECT %s, coalesce(sum(%s), 0), coalesce(sum(c.event_count), 0) FROM (
+SELECT %s AS user_id, dimensions, start, value_sum, event_count FROM %s WHERE grain = '%s' UNION ALL
+SELECT user_id, dimensions, first_timestamp, value_sum, event_count FROM meter.rollup_pending) c WHERE %s%s},
+		join(', ', @columns), $question->{aggregation} eq 'sum' ? 'c.value_sum' : 'c.event_count',
+		$of_users ? ('user_id', 'meter.rollup') : ('NULL', 'meter.rollup_total'),
+		$question->{day} ? 'd' : 'm',
+		join(' AND ', @filters),
 		@groups ? ' GROUP BY ' . join(', ', @groups) : '';
 }
 

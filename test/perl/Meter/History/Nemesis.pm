@@ -37,8 +37,19 @@ sub backend { my ($self, $backend) = @_; return $self->_signal(KILL => $backend)
 # One connection is ended, as by pg_terminate_backend.
 sub terminate { my ($self, $backend) = @_; return $self->_signal(TERM => $backend); }
 
-# One statement is cancelled, as by pg_cancel_backend.
-sub cancel { my ($self, $backend) = @_; return $self->_signal(INT => $backend); }
+# A few statements are cancelled, as by pg_cancel_backend: many signals, since most of them find the
+# backend between two statements.
+sub cancel
+{
+	my ($self, $backend) = @_;
+	my $struck = 0;
+	for (1 .. 20)
+	{
+		$struck += $self->_signal(INT => $backend);
+		Time::HiRes::sleep(0.002);
+	}
+	return $struck;
+}
 
 # Signals a backend, if it still is one of this cluster.
 sub _signal

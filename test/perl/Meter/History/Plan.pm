@@ -135,6 +135,7 @@ sub operation
 
 # The next question of a reader, for usage:
 #   from, to     the period
+#   whole        whether it holds every event
 #   user, model  undefined: any
 #   by           of user, model, region: what it is grouped by
 #   day          whether it is asked by day
@@ -152,15 +153,16 @@ sub question
 sub _question
 {
 	my ($self) = @_;
-	my ($from, $to) = $self->_period;
+	my ($from, $to, $whole) = $self->_period;
 	return {
+		whole => $whole ? 1 : 0,
 		from => $from,
 		to => $to,
 		user => $self->chance(30) ? $self->pick(@users) : undef,
 		model => $self->chance(15) ? $self->pick(@models) : undef,
 		by => $self->pick([], [], ['user'], ['model'], ['region'], [ 'user', 'model' ], [ 'user', 'model', 'region' ]),
 		day => $self->chance(25) ? 1 : 0,
-		aggregation => $self->pick(qw(sum sum sum sum count count min max last)),
+		aggregation => $self->pick(qw(sum sum sum sum sum count count min max last)),
 	};
 }
 
@@ -170,7 +172,7 @@ sub _period
 {
 	my ($self) = @_;
 	my $base = $self->{base};
-	my @whole = ($base - 70 * DAY, $base + 2 * DAY);
+	my @whole = ($base - 70 * DAY, $base + 2 * DAY, 1);
 	return @whole if $self->chance(50);
 	return @{ $self->pick(
 			[ $base - 1 * HOUR - 123_457, $whole[1] ],
@@ -186,7 +188,7 @@ sub closing_questions
 	my ($from, $to) = ($self->{base} - 70 * DAY, $self->{base} + 2 * DAY);
 	return map {
 		my ($by, $day, $aggregation) = @$_;
-		{ from => $from, to => $to, by => $by, day => $day, aggregation => $aggregation, compare => 1, hold => 0 }
+		{ from => $from, to => $to, whole => 1, by => $by, day => $day, aggregation => $aggregation, compare => 1, hold => 0 }
 	} map { my $by = $_; map { [ $by, 0, $_ ], [ $by, 1, $_ ] } qw(sum count last) } [], ['user'], [ 'user', 'model', 'region' ];
 }
 

@@ -53,8 +53,10 @@ sub run
 	{
 		my $marker = "answer-$$-" . ++$self->{number};
 		return { lost => 1 } unless $self->_send("$statement;\n\\echo $marker :ERROR :SQLSTATE\n");
-		my $text = $self->_receive(qr/^\Q$marker\E (true|false) (\w+)\n/m);
+		my $text = $self->_receive(qr/^\Q$marker\E (true|false) (\w*)\n/m);
 		return { lost => 1 } unless defined $text;
+		# An error that the server has not sent: psql may have noticed the end of its connection and live on.
+		return { lost => 1 } if $self->{error} && $self->{sqlstate} eq '';
 		return { error => $self->{sqlstate} } if $self->{error};
 		push @rows, [ map { [ split /\t/, $_, -1 ] } split /\n/, $text ];
 	}
