@@ -19,7 +19,7 @@ sub invoke { my ($name, @events) = @_; return { type => 'invoke', operation => $
 sub begin { return { %{ invoke(@_) }, transaction => 1 }; }
 sub commit { return { type => 'commit', operation => $_[0] }; }
 sub acknowledge { my ($name, @results) = @_; return { type => 'answer', operation => $name, outcome => 'acknowledged', results => \@results }; }
-sub fail { return { type => 'answer', operation => $_[0], outcome => 'failed', rolled_back => 1 }; }
+sub give_up { return { type => 'answer', operation => $_[0], outcome => 'failed', rolled_back => 1 }; }
 sub unknown { return { type => 'answer', operation => $_[0], outcome => 'unknown' }; }
 sub ask { my ($name, %more) = @_; return { type => 'ask', operation => $name, question => { %all, %more } }; }
 sub snapshot { return { type => 'snapshot', operation => $_[0] }; }
@@ -82,7 +82,7 @@ accepts('of two operations under way either is seen, or both',
 	acknowledge('w1', [ 1, 'recorded' ], [ 2, 'recorded' ]), acknowledge('w2', [ 3, 'recorded' ]));
 accepts('an event twice in a batch, and one that two send at once', invoke('w1', event('a', 1), event('a', 1)), invoke('w2', event('a', 1)),
 	reading('r1', 1, 1), acknowledge('w1', [ 1, 'duplicate' ], [ 1, 'duplicate' ]), acknowledge('w2', [ 1, 'recorded' ]), reading('r2', 1, 1));
-accepts('a rolled back event is not read; it is when it comes again', begin('w1', event('a', 1)), fail('w1'), reading('r1', 0, 0),
+accepts('a rolled back event is not read; it is when it comes again', begin('w1', event('a', 1)), give_up('w1'), reading('r1', 0, 0),
 	begin('w2', event('a', 1)), commit('w2'), reading('r2', 1, 1), acknowledge('w2', [ 2, 'recorded' ]), stored([ 'ann', 'a', 1, 2 ]));
 accepts('groups, days, filters and periods',
 	recorded('w1', 1, event('a', 1)), recorded('w2', 2, event('b', 2, user => 'bob', region => 'eu')), recorded('w3', 3, event('c', 4, time => $noon + $day)),
@@ -113,8 +113,8 @@ refuses('a read of what is invoked after it', qr/too much/, reading('r1', 1, 1),
 refuses('a read of what is invoked after its snapshot', qr/too much/, ask('r1'), snapshot('r1'), invoke('w1', event('a', 1)), told('r1', total(1, 1)),
 	acknowledge('w1', [ 1, 'recorded' ]));
 refuses('a read of what is not committed', qr/too much/, begin('w1', event('a', 1)), reading('r1', 1, 1), commit('w1'), acknowledge('w1', [ 1, 'recorded' ]));
-refuses('a read of what fails later', qr/too much/, invoke('w1', event('a', 1)), reading('r1', 1, 1), fail('w1'));
-refuses('a rolled back event', qr/too much/, begin('w1', event('a', 1)), fail('w1'), reading('r1', 1, 1));
+refuses('a read of what fails later', qr/too much/, invoke('w1', event('a', 1)), reading('r1', 1, 1), give_up('w1'));
+refuses('a rolled back event', qr/too much/, begin('w1', event('a', 1)), give_up('w1'), reading('r1', 1, 1));
 refuses('an unknown event twice', qr/too much/, invoke('w1', event('a', 1)), unknown('w1'), reading('r1', 2, 2));
 refuses('an unknown event twice, after it was sent again', qr/too much/, invoke('w1', event('a', 1)), unknown('w1'), recorded('w2', 1, event('a', 1)),
 	reading('r1', 2, 2));
@@ -126,12 +126,12 @@ accepts('the same value under one snapshot, written in two ways', @one, ask('r1'
 
 refuses('recorded twice', qr/^w2: ann\/a is recorded a second time, with id 1/, @one, recorded('w2', 1, event('a', '0.1')));
 refuses('a duplicate of nothing', qr/nobody else has sent it/, invoke('w1', event('a', 1)), acknowledge('w1', [ 1, 'duplicate' ]));
-refuses('a duplicate of what was rolled back', qr/nobody else has sent it/, begin('w1', event('a', 1)), fail('w1'), invoke('w2', event('a', 1)),
+refuses('a duplicate of what was rolled back', qr/nobody else has sent it/, begin('w1', event('a', 1)), give_up('w1'), invoke('w2', event('a', 1)),
 	acknowledge('w2', [ 1, 'duplicate' ]));
 refuses('a retry with another id', qr/has id 2, and before 1/, @one, invoke('w2', event('a', '0.1')), acknowledge('w2', [ 2, 'accepted' ]));
 refuses('an id of two events', qr/has id 1, and so has ann\/a/, @one, recorded('w2', 1, event('b', 1)));
 refuses('an event that is refused', qr/answered with invalid/, invoke('w1', event('a', 1)), acknowledge('w1', [ '~', 'invalid' ]));
-refuses('an error that no strike explains', qr/^w1 failed with XX000/, invoke('w1', event('a', 1)), { %{ fail('w1') }, error => 'XX000' });
+refuses('an error that no strike explains', qr/^w1 failed with XX000/, invoke('w1', event('a', 1)), { %{ give_up('w1') }, error => 'XX000' });
 refuses('a deadlock of folds', qr/^a fold failed with 40P01/, { type => 'fold', error => '40P01' });
 refuses('no answer', qr/^w1 was never answered/, invoke('w1', event('a', 1)));
 refuses('no answer to a read', qr/^r1 was never answered/, ask('r1'));
@@ -140,7 +140,7 @@ refuses('an acknowledged event that is not stored', qr/acknowledged and is store
 refuses('one that is stored twice', qr/acknowledged and is stored 2 times/, @one, stored([ 'ann', 'a', 2, 1 ]));
 refuses('one that is stored with another id', qr/stored with id 7/, @one, stored([ 'ann', 'a', 1, 7 ]));
 refuses('an unknown one that is stored twice', qr/stored 2 times/, invoke('w1', event('a', 1)), unknown('w1'), stored([ 'ann', 'a', 2, 1 ]));
-refuses('a rolled back one that is stored', qr/nobody could have committed it/, begin('w1', event('a', 1)), fail('w1'), stored([ 'ann', 'a', 1, 1 ]));
+refuses('a rolled back one that is stored', qr/nobody could have committed it/, begin('w1', event('a', 1)), give_up('w1'), stored([ 'ann', 'a', 1, 1 ]));
 refuses('one that nobody sent', qr/nobody has sent it/, stored([ 'ann', 'a', 1, 1 ]));
 
 # --- numbers, the log, the plan

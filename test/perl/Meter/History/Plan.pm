@@ -20,7 +20,7 @@ sub new
 {
 	my ($class, %args) = @_;
 	my $self = bless { stream => $args{stream}, base => $args{base}, number => 0, recent => [] }, $class;
-	$self->{state} = 1 + hex(substr(Digest::SHA::sha256_hex("$args{seed}/$args{stream}"), 0, 12)) % 2147483646;
+	$self->{state} = 1 + hex(substr(Digest::SHA::sha256_hex("$args{seed}/$args{stream}"), 0, 8)) % 2147483646;
 	# Events that every recorder sends, so that they meet at the same key.
 	$self->{shared} = $class->new(%args, stream => 'shared') if $args{stream} ne 'shared';
 	# And questions that every reader asks, so that one's answers can be held against another's.
