@@ -372,6 +372,36 @@ TEST(RollupCell, MergesCorrections) {
     }
 }
 
+// Far beyond the months that cells are about, where the two integers of a sum do not suffice.
+TEST(RollupCell, TakesDistantOrigins) {
+    Random random(8);
+    Counted resource;
+    for (int round = 0; round < 300; ++round) {
+        const auto events = random.events(1 + random.below(5), kToday, 31 * kDay);
+        const std::int64_t days = 3000 - static_cast<std::int64_t>(random.below(6000));
+        RollupCell cell = cell_of(events, kToday + days * kDay, &resource);
+        ASSERT_EQ(text_of(cell), expected(events, kToday + days * kDay)) << "round " << round;
+        RollupCell moved;
+        moved.merge(cell, days * kDay, &resource);
+        ASSERT_EQ(text_of(moved), expected(events, kToday)) << "round " << round;
+        cell.release(&resource);
+        moved.release(&resource);
+    }
+}
+
+TEST(RollupCell, KeepsWhatIsNotFinite) {
+    Counted resource;
+    RollupCell one = cell_of({{"1", 10, 1}}, 0, &resource);
+    RollupCell infinite;
+    infinite.add_event({.kind = NumberKind::kInfinity}, 10, 2, 0, &resource);
+    one.merge(infinite, -20, &resource);
+    DigitBuffer digits;
+    EXPECT_EQ(one.value_sum.total(digits).kind, NumberKind::kInfinity);
+    EXPECT_EQ(one.value_time.total(digits).kind, NumberKind::kNaN);  // 10 and -20 times infinity
+    one.release(&resource);
+    infinite.release(&resource);
+}
+
 TEST(RollupCell, DirtStays) {
     Counted resource;
     RollupCell clean = cell_of({{"1", 10, 1}}, 0, &resource);
@@ -591,14 +621,16 @@ TEST(PackedHours, EachCheckRefuses) {
             "\x01\x02\x01\x85\x00\x02\x02\x07"s,                                  // in more bytes
             "\x01\x02\x01\x05\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x02\x02\x07"s,  // 65 bits
             "\x01\x02\x01\x05\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x81\x02\x07"s,  // goes on
-            head + "\x02\x90\x4E"s,                                      // a digit of 10000
-            head + "\x01"s,                                              // minus zero
-            head + "\x10"s,                                              // zero with a weight
-            head + "\x04\x00\x01"s,                                      // a zero digit in front
-            head + "\x04\x01\x00"s,                                      // and at the end
-            head + "\x82\x82\x40\x07"s,                                  // a weight too high
-            head + "\x0E\xFF\xFF\xFF\xFF\x0F\x01"s,                      // 2^32 digits
-            head + "\x0E\xF9\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01\x01"s,  // the count wraps
+            head + "\x02\x90\x4E"s,                                  // a digit of 10000
+            head + "\x01"s,                                          // minus zero
+            head + "\x10"s,                                          // zero with a weight
+            head + "\x04\x00\x01"s,                                  // a zero digit in front
+            head + "\x04\x01\x00"s,                                  // and at the end
+            head + "\x82\x82\x40\x07"s,                              // a weight too high
+            head + "\x0E\xFF\xFF\xFF\xFF\x0F\x01"s,                  // 2^32 digits
+            head + "\x0E\xF9\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01"s,  // the count wraps
+            // A last value with a digit below the lowest weight.
+            "\x01\x02\x00\x04\x05\x00\x02\x02\x07\x02\x07\x02\x07\xF4\xFF\x07\x01\x01\x02\x23"s,
             // The sum fits, its product with the time does not.
             head + "\xE2\x81\x40\x8F\x4E"s,
             // One event, written as many.
