@@ -273,11 +273,13 @@ sub _take_told
 	if (@answers > 1)
 	{
 		$self->_count('pairs', @answers - 1);
-		my @texts = map { _canonical($_) } @answers;
-		for my $i (1 .. $#texts)
+		my ($first, @others) = map { _canonical($_) } @answers;
+		for my $i (0 .. $#others)
 		{
-			next if $texts[$i] eq $texts[0];
-			$self->_complain("$read->{name} ($read->{text}): two answers under one snapshot: $texts[0] and $texts[$i]");
+			my ($only_first, $only_other) = map { join('; ', @$_) || 'nothing' } _difference($first, $others[$i]);
+			next if $only_first eq $only_other;
+			$self->_complain("$read->{name} ($read->{text}): two answers under one snapshot, 1 and " . ($i + 2) . ' of '
+				  . @answers . ": $only_first against $only_other");
 			last;
 		}
 	}
@@ -290,11 +292,20 @@ sub _take_told
 	return;
 }
 
-# Rows as one text that is the same for the same usage.
+# Rows as texts, sorted, which are the same for the same usage.
 sub _canonical
 {
 	my ($rows) = @_;
-	return join '; ', sort map { my @row = @$_; $row[4] =~ s/\.?0+$// if $row[4] =~ /\./; join ' ', @row } @$rows;
+	return [ sort map { my @row = @$_; $row[4] =~ s/\.?0+$// if $row[4] =~ /\./; join ' ', @row } @$rows ];
+}
+
+# What each of two lists of different texts has that the other has not.
+sub _difference
+{
+	my ($left, $right) = @_;
+	my %in_left = map { $_ => 1 } @$left;
+	my %in_right = map { $_ => 1 } @$right;
+	return ([ grep { !$in_right{$_} } @$left ], [ grep { !$in_left{$_} } @$right ]);
 }
 
 # Rows as cells: by day, user, model and region an amount and a number of events. Only of sums and
