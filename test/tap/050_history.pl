@@ -111,7 +111,7 @@ sub backend_of
 my @strikes = map { "strike_$_" } @Meter::History::Nemesis::HEAVY, @Meter::History::Nemesis::LIGHT;
 my @needed = (
 	qw(acknowledged failed unknown rolled_back retried recorded duplicate accepted errors),
-	qw(reads reads_explained reads_with_choice reads_failed pairs rollups_compared folds folded), @strikes);
+	qw(reads reads_explained reads_with_choice reads_failed pairs rollups_compared folds folded folds_failed), @strikes);
 sub missing { return grep { !$check->count($_) } @needed; }
 
 my @heavy;

@@ -13,7 +13,7 @@
 #   told    operation, answers (one or several to the same question under one snapshot: rows of day,
 #           user, model, region, value, number of events; ~ is null), rollups (how many of those are of the
 #           rollup tables), or error, or lost
-#   fold    folded (a number), error
+#   fold    folded (a number), or error, or lost
 #   strike  kind
 #   stored  rows (user, key, number of such events, the greatest id): all events at the end
 package Meter::History::Check;
@@ -501,8 +501,8 @@ sub decimal
 sub _take_fold
 {
 	my ($self, $record) = @_;
+	$self->_count($record->{error} || $record->{lost} ? 'folds_failed' : 'folds');
 	return $self->_unexpected('a fold', $record->{error}) if $record->{error};
-	$self->_count('folds');
 	$self->_count('folded', $record->{folded});
 	return;
 }

@@ -192,15 +192,17 @@ sub time_text
 
 # --- folding
 
-# Folds all the time.
+# Folds all the time: mostly at once again, so that several do it at the same time, and after a while
+# in which deltas gather.
 sub folder
 {
 	my ($self) = @_;
 	while (!$self->_stopped)
 	{
 		my $answer = $self->_run(undef, 'SELECT meter.fold()');
-		$self->{log}->append('fold', error => $answer->{error}, folded => $answer->{rows} ? $answer->{rows}[0][0][0] : 0);
-		Time::HiRes::sleep($self->{pause}->between(1, 40) / 1000);
+		$self->{log}->append('fold', error => $answer->{error}, lost => $answer->{lost},
+			folded => $answer->{rows} ? $answer->{rows}[0][0][0] : 0);
+		Time::HiRes::sleep($self->{pause}->pick(0, 0, 0.001, $self->{pause}->between(1, 60) / 1000));
 	}
 	return;
 }
