@@ -140,6 +140,8 @@ my $folds = 0;
 $folds++ while $folds < 10_000 && $node->safe_psql('postgres', 'SELECT meter.fold()') > 0;
 is($node->safe_psql('postgres', 'SELECT count(*) FROM meter.rollup_pending'), 0, 'folding comes to an end, and nothing is left');
 my @after = $ask_all->();
+cmp_ok($node->safe_psql('postgres', 'SELECT max(generation) FROM meter.rollup_generation'), '>', 0, 'generations of deltas have begun');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM meter.rollup_generation'), 1, 'and all but the last one are closed');
 cmp_ok(scalar(grep { @$_ } @before), '==', @before, 'each closing question has an answer');
 is_deeply(\@after, \@before, 'folding does not change usage');
 

@@ -199,6 +199,8 @@ sub folder
 	my ($self) = @_;
 	while (!$self->_stopped)
 	{
+		# At times a new generation of deltas begins, as otherwise after very many of them.
+		$self->_run(undef, q{SELECT setval('meter.rollup_folded_seq', 1000000000)}) if $self->{pause}->chance(10);
 		my $answer = $self->_run(undef, 'SELECT meter.fold()');
 		$self->{log}->append('fold', error => $answer->{error}, lost => $answer->{lost},
 			folded => $answer->{rows} ? $answer->{rows}[0][0][0] : 0);
@@ -232,7 +234,7 @@ sub ask
 	my ($answer, @answers, @rollups);
 	if (!$question->{compare})
 	{
-		$answer = $self->_run($ask, $usage);
+		$answer = $self->_run($ask, usage_query($question, $question->{hold}));
 		@answers = @{ $answer->{rows} // [] };
 	}
 	else
@@ -255,13 +257,14 @@ sub ask
 	return @answers;
 }
 
-# A question for meter.usage. The rows: day, user, model, region, value, number of events; what was
+# A question for meter.usage, which is called only `hold` seconds after its statement's snapshot was
+# taken, if that is given. The rows: day, user, model, region, value, number of events; what was
 # not asked for, and what is missing, is null.
 sub usage_query
 {
-	my ($question) = @_;
+	my ($question, $hold) = @_;
 	my %by = map { $_ => 1 } @{ $question->{by} };
-	return sprintf q{SELECT %s, %s, %s, %s, value, event_count FROM meter.usage('tokens', '%s', '%s', %s, '{%s}', '%s', %s, 'UTC', '%s')},
+	return sprintf q{SELECT %s, %s, %s, %s, value, event_count FROM meter.usage('tokens', '%s', '%s', %s, '{%s}', '%s', %s, %s, '%s')},
 		$question->{day} ? q{to_char(bucket_start AT TIME ZONE 'UTC', 'YYYY-MM-DD')} : 'NULL',
 		$by{user} ? 'user_id' : 'NULL',
 		(map { $by{$_} ? "dimensions ->> '$_'" : 'NULL' } qw(model region)),
@@ -270,6 +273,7 @@ sub usage_query
 		join(',', map { $_ eq 'user' ? 'user_id' : $_ } @{ $question->{by} }),
 		defined $question->{model} ? qq({"model": "$question->{model}"}) : '{}',
 		$question->{day} ? q{'day'} : 'NULL',
+		$hold ? "(SELECT 'UTC' FROM pg_catalog.pg_sleep($hold))" : q{'UTC'},
 		$question->{aggregation};
 }
 

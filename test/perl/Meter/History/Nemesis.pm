@@ -6,7 +6,7 @@ use strict;
 use warnings;
 use Time::HiRes ();
 
-# Those that end every connection, and those that a session or a statement feels alone.
+# Those that end every connection, and those that one session or statement feels.
 our @HEAVY = qw(postmaster everything backend);
 our @LIGHT = qw(terminate cancel);
 

@@ -140,14 +140,14 @@ sub operation
 #   by           of user, model, region: what it is grouped by
 #   day          whether it is asked by day
 #   aggregation  sum, count, min, max or last
-#   ways         how it is asked: usage alone, or beside plain SQL under one snapshot
-#   hold         seconds that the snapshot is held between one answer and the next, or 0
+#   compare      whether it is asked of usage, plain SQL and the rollups under one snapshot
+#   hold         seconds that the snapshot is held before usage is asked, or asked again, or 0
 sub question
 {
 	my ($self) = @_;
 	my $question = $self->pick(@{ $self->{questions} });
 	my $compare = $question->{aggregation} =~ /^(min|max|last)$/ || $self->chance(50);
-	return { %$question, compare => $compare ? 1 : 0, hold => $compare && $self->chance(10) ? $self->between(1, 30) / 100 : 0 };
+	return { %$question, compare => $compare ? 1 : 0, hold => $self->chance(25) ? $self->between(1, 20) / 100 : 0 };
 }
 
 sub _question
