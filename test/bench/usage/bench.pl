@@ -73,15 +73,13 @@ sub load {
     my ($title, $size) = @_;
     my $few = $size < 1_000_000 ? $size / 10 : 100_000;
     my $many = 5 * $few;
-    my $can_fold = sql("SELECT to_regproc('meter.fold') IS NOT NULL") eq 't';
     my $script = "SET synchronous_commit = off;\n";
     my $at = 0;
     for (my $cycle = 0; $at < $size; ++$cycle) {
         my $step = $cycle % 6 == 5 ? $many : $few;
         $step = $size - $at if $step > $size - $at;
         $script .= sprintf "CALL hand.load(%d, %d, %d);\n", $at + 1, $at + $step, $batch;
-        $script .= sprintf "CALL hand.fold('fold %s', %d);\nVACUUM meter.rollup_pending;\n", $step == $many ? 'many' : 'few', $step
-            if $can_fold;
+        $script .= sprintf "CALL hand.fold('fold %s', %d);\nVACUUM meter.rollup_pending;\n", $step == $many ? 'many' : 'few', $step;
         $at += $step;
     }
     sql($script);
@@ -97,7 +95,6 @@ sub load {
         significant($cost{insert}{cpu} / $cost{record}{cpu}));
     for my $fold ([few => $few], [many => $many]) {
         my ($key, $count) = ("fold $fold->[0]", $fold->[1]);
-        next unless $cost{$key};
         add_row($title, 'fold each ' . short($count) . ' / insert, CPU us an event', map({ significant($cost{$_}{cpu}) } $key, 'insert'),
             significant($cost{$key}{cpu} / $cost{insert}{cpu}) . ' of it');
     }
@@ -108,8 +105,8 @@ sub measure_sizes {
     my ($title) = @_;
     my $size = row(<<'SQL');
 SELECT (SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'meter.meter_event'::regclass) AS events,
-       (SELECT coalesce(sum(pg_total_relation_size(to_regclass(name))), 0)
-        FROM unnest('{meter.rollup,meter.rollup_total,meter.rollup_days}'::text[]) AS name) AS rollups,
+       (SELECT sum(pg_total_relation_size(name))
+        FROM unnest('{meter.rollup,meter.rollup_total,meter.rollup_days}'::regclass[]) AS name) AS rollups,
        pg_total_relation_size('meter.event_key') AS keys, pg_total_relation_size('hand.usage_event') AS hand,
        (SELECT count(*) FROM hand.usage_event) AS count
 SQL
@@ -318,11 +315,9 @@ sub start_ingest {
         my $batch = write_file("$ENV{TMPDIR}/batch.$side.sql", "$batch{$side};\n");
         start_background($side, '-c', 2, '-R', 204, '-f', "$single\@200", '-f', "$batch\@4");
     }
-    if (sql("SELECT to_regproc('meter.fold') IS NOT NULL") eq 't') {
-        my $fold = write_file("$ENV{TMPDIR}/fold.sql", "SELECT meter.fold();\n");
-        my $vacuum = write_file("$ENV{TMPDIR}/vacuum.sql", "VACUUM meter.rollup_pending;\n");
-        start_background('fold', '-c', 1, '-R', 1, '-f', "$fold\@9", '-f', "$vacuum\@1");
-    }
+    my $fold = write_file("$ENV{TMPDIR}/fold.sql", "SELECT meter.fold();\n");
+    my $vacuum = write_file("$ENV{TMPDIR}/vacuum.sql", "VACUUM meter.rollup_pending;\n");
+    start_background('fold', '-c', 1, '-R', 1, '-f', "$fold\@9", '-f', "$vacuum\@1");
     return;
 }
 
