@@ -61,14 +61,15 @@ SQL
     }
     sql(<<"SQL");
 SELECT count(*) FROM meter.create_partitions(1, $times->{month});
-SELECT count(*) FROM unnest('{tokens,calls,seconds,bytes}'::text[]) AS e, meter.create_meter(e, dimensions => '{model,region}');
+SELECT count(*)
+FROM unnest('{tokens,calls,seconds,bytes}'::text[]) AS e, meter.create_meter(e, dimensions => '{model,region}');
 INSERT INTO hand.meter SELECT id, event_name FROM meter.meter;
 INSERT INTO hand.shape VALUES ($size, $users{$shape}, $times->{month}, $low);
 SQL
     return $times;
 }
 
-# Loads all events in their order, five times as many as are then folded at once, then five times as many at once, ...
+# Loads all events in their order. They are folded after each 100,000, five times, then after 500,000, and so on.
 sub load {
     my ($title, $size) = @_;
     my $few = $size < 1_000_000 ? $size / 10 : 100_000;
@@ -79,7 +80,8 @@ sub load {
         my $step = $cycle % 6 == 5 ? $many : $few;
         $step = $size - $at if $step > $size - $at;
         $script .= sprintf "CALL hand.load(%d, %d, %d);\n", $at + 1, $at + $step, $batch;
-        $script .= sprintf "CALL hand.fold('fold %s', %d);\nVACUUM meter.rollup_pending;\n", $step == $many ? 'many' : 'few', $step;
+        $script .= sprintf "CALL hand.fold('fold %s', %d);\n", $step == $many ? 'many' : 'few', $step;
+        $script .= "VACUUM meter.rollup_pending;\n";
         $at += $step;
     }
     sql($script);
@@ -89,14 +91,14 @@ sub load {
         my ($what, $cpu, $wall) = split /\t/, $line;
         $cost{$what} = { cpu => $cpu, wall => $wall };
     }
-    add_row($title, 'loading in batches of 10,000, s, not counting folds', map({ significant($cost{$_}{wall}) } 'record', 'insert'),
-        significant($cost{insert}{wall} / $cost{record}{wall}));
-    add_row($title, 'the same, CPU us an event', map({ significant($cost{$_}{cpu}) } 'record', 'insert'),
-        significant($cost{insert}{cpu} / $cost{record}{cpu}));
+    for my $measure (['loading in batches of 10,000, s', 'wall'], ['loading in batches of 10,000, CPU us an event', 'cpu']) {
+        my ($ours, $theirs) = map { $cost{$_}{ $measure->[1] } } 'record', 'insert';
+        add_row($title, $measure->[0], significant($ours), significant($theirs), significant($theirs / $ours));
+    }
     for my $fold ([few => $few], [many => $many]) {
-        my ($key, $count) = ("fold $fold->[0]", $fold->[1]);
-        add_row($title, 'fold each ' . short($count) . ' / insert, CPU us an event', map({ significant($cost{$_}{cpu}) } $key, 'insert'),
-            significant($cost{$key}{cpu} / $cost{insert}{cpu}) . ' of it');
+        my ($ours, $theirs) = map { $cost{$_}{cpu} } "fold $fold->[0]", 'insert';
+        add_row($title, 'fold each ' . short($fold->[1]) . ' against insert, CPU us an event', significant($ours),
+            significant($theirs), significant($ours / $theirs) . ' of it');
     }
     return;
 }
@@ -110,7 +112,7 @@ SELECT (SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhp
        pg_total_relation_size('meter.event_key') AS keys, pg_total_relation_size('hand.usage_event') AS hand,
        (SELECT count(*) FROM hand.usage_event) AS count
 SQL
-    add_row($title, 'events with their indexes, bytes each', map({ significant($_ / $size->{count}) } $size->{events}, $size->{hand}));
+    add_row($title, 'events with their indexes, bytes each', map { significant($size->{$_} / $size->{count}) } 'events', 'hand');
     add_row($title, 'their keys, bytes each', significant($size->{keys} / $size->{count}));
     add_row($title, 'rollups with their indexes, bytes an event', significant($size->{rollups} / $size->{count}), '',
         significant($size->{rollups} * 100 / $size->{events}) . ' % of the events');
@@ -119,8 +121,8 @@ SQL
 
 # --- questions
 
-# The questions, each with a name, its SQL against meter, and its SQL by hand over the table `{{events}}`. `now` is what
-# "until now" ends with.
+# The questions, each with a name, its SQL against meter, and its SQL by hand over the table `{{events}}`; `live` are those
+# that are asked under ingest too. `now` is what "to date" ends with.
 sub questions {
     my ($times, $now) = @_;
     my ($heaviest, $middle) = split /\n/, sql(<<"SQL");
@@ -137,15 +139,15 @@ SQL
     my %new_york = (start => $times->{new_york}, end => $times->{new_york_end}, bucket => 'day', zone => 'America/New_York');
     my %kolkata = (start => $times->{kolkata}, end => $times->{kolkata_end}, bucket => 'day', zone => 'Asia/Kolkata');
     return (
-        question('one user, last month, by model', %month, user => $heaviest, by => ['model']),
+        question('one user, last month, by model', %month, user => $heaviest, by => ['model'], live => 1),
         question('one user, last month, by model and day', %month, user => $heaviest, by => ['model'], bucket => 'day'),
-        question('one user, month to date, by model', %to_date, user => $heaviest, by => ['model']),
+        question('one user, month to date, by model', %to_date, user => $heaviest, by => ['model'], live => 1),
         question('one user, last month in New York, by day', %new_york, user => $heaviest),
         question('one user, last month in Kolkata, by day', %kolkata, user => $heaviest),
         question('a median user, last month, by model', %month, user => $middle, by => ['model']),
         question('a median user, last month in New York, by day', %new_york, user => $middle),
-        question('invoices: last month by user', %month, by => ['user_id']),
-        question('all users, 30 days, by model and day', %days, by => ['model']),
+        question('invoices: last month by user', %month, by => ['user_id'], live => 1),
+        question('all users, 30 days, by model and day', %days, by => ['model'], live => 1),
         question('all users, month to date, by model', %to_date, by => ['model']),
         question('all users, last month in New York, by day', %new_york),
         question('all users, last month in Kolkata, by day', %kolkata),
@@ -156,7 +158,8 @@ SQL
 sub question {
     my ($name, %about) = @_;
     my @ours = ($about{bucket} ? 'bucket_start' : ());
-    my @theirs = map { "date_trunc('$about{bucket}', \"timestamp\", '" . ($about{zone} // 'UTC') . "') AS bucket_start" } @ours;
+    my $zone = $about{zone} // 'UTC';
+    my @theirs = map { "date_trunc('$about{bucket}', \"timestamp\", '$zone') AS bucket_start" } @ours;
     for my $column (@{ $about{by} }) {
         push @ours, $column eq 'user_id' ? 'user_id' : "dimensions->>'$column' AS $column";
         push @theirs, $ours[-1];
@@ -170,6 +173,7 @@ sub question {
     $where .= " AND user_id = $about{user}" if $about{user};
     return {
         name => $name,
+        live => $about{live},
         ours => 'SELECT ' . join(', ', @ours, 'value', 'event_count') . " FROM meter.usage($arguments)",
         theirs => 'SELECT ' . join(', ', @theirs, 'sum(value) AS value', 'count(*) AS event_count')
             . " FROM {{events}} WHERE $where GROUP BY " . join(', ', 1 .. @theirs),
@@ -244,10 +248,12 @@ sub measure_questions {
         my $result = ask($question);
         add_measure("$title: $question->{name}", 'median, ms', $result->{ms}, -1);
         add_measure("$title: $question->{name}", 'server CPU, ms each', $result->{cpu}, -1);
-        push @{ $median{$shape}{ $question->{name} } }, { map { $_ => median(@{ $result->{ms}{$_} }) } 'ours', 'theirs' };
+        push @{ $median{$shape}{ $question->{name} } },
+            { map { $_ => median(@{ $result->{ms}{$_} }) } 'ours', 'theirs' };
         push @others, @{ $result->{others} };
     }
-    printf "   other processes kept %.2f processors busy meanwhile (median; at most %.2f)\n", median(@others), percentile(1, @others);
+    printf "   other processes kept %.2f processors busy meanwhile (median; at most %.2f)\n", median(@others),
+        percentile(1, @others);
     return;
 }
 
@@ -307,8 +313,8 @@ sub start_ingest {
             . 'gen_random_uuid()::text, hand.random_time()) FROM hand.shape',
         theirs => 'INSERT INTO hand.usage_event ("timestamp", meter_id, user_id, value, idempotency, dimensions) '
             . "SELECT hand.random_time(), m.id, $user, 1.5, gen_random_uuid()::text, hand.pick_dimensions(random()) "
-            . 'FROM hand.shape, (SELECT hand.pick_meter(random()) AS event_name OFFSET 0) AS p JOIN hand.meter AS m USING (event_name) '
-            . 'ON CONFLICT DO NOTHING',
+            . 'FROM hand.shape, (SELECT hand.pick_meter(random()) AS event_name OFFSET 0) AS p '
+            . 'JOIN hand.meter AS m USING (event_name) ON CONFLICT DO NOTHING',
     );
     for my $side ('ours', 'theirs') {
         my $single = write_file("$ENV{TMPDIR}/single.$side.sql", "$single{$side};\n");
@@ -324,12 +330,10 @@ sub start_ingest {
 # Some of the questions while events come in on both sides. The answers of meter must be those of its own events.
 sub measure_ingest {
     my ($title, $times) = @_;
-    my $before = row('SELECT (SELECT count(*) FROM meter.meter_event) AS ours, (SELECT count(*) FROM hand.usage_event) AS theirs');
+    my $before = count_events();
     my $started = time;
     start_ingest();
-    for my $question (questions($times, 'now()')) {
-        next unless $question->{name} =~ /^(one user, last month, by model|one user, month to date|invoices|all users, 30 days)/
-            && $question->{name} !~ /one user, .* day/;
+    for my $question (grep { $_->{live} } questions($times, 'now()')) {
         check_answers("$title, under ingest", $question, 'meter.meter_event');
         add_measure("$title, under ingest: $question->{name}", 'median, ms', ask($question)->{ms}, -1);
     }
@@ -340,9 +344,14 @@ sub measure_ingest {
         die "$title: the ingest of $process->{name} failed: @wrong\n" if @wrong;
     }
     wait_for_background();
-    my $after = row('SELECT (SELECT count(*) FROM meter.meter_event) AS ours, (SELECT count(*) FROM hand.usage_event) AS theirs');
-    add_row("$title, under ingest", 'events a second', map { significant(($after->{$_} - $before->{$_}) / $seconds) } 'ours', 'theirs');
+    my $after = count_events();
+    add_row("$title, under ingest", 'events a second',
+        map { significant(($after->{$_} - $before->{$_}) / $seconds) } 'ours', 'theirs');
     return;
+}
+
+sub count_events {
+    return row('SELECT (SELECT count(*) FROM meter.meter_event) AS ours, (SELECT count(*) FROM hand.usage_event) AS theirs');
 }
 
 # All cells against the events.

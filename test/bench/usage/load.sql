@@ -16,7 +16,12 @@ CREATE INDEX ON hand.usage_event (meter_id, "timestamp");
 CREATE TABLE hand.meter (id integer PRIMARY KEY, event_name text NOT NULL UNIQUE);
 
 -- What is loaded: so many events of so many users from an instant on, over so many days.
-CREATE TABLE hand.shape (events bigint NOT NULL, users int NOT NULL, period_start timestamptz NOT NULL, days float8 NOT NULL);
+CREATE TABLE hand.shape (
+    events bigint NOT NULL,
+    users int NOT NULL,
+    period_start timestamptz NOT NULL,
+    days float8 NOT NULL
+);
 
 -- A number in [0, 1) for an event; `salt` tells what of the event it is for.
 CREATE FUNCTION hand.chance(i bigint, salt bigint) RETURNS float8 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -70,8 +75,14 @@ CREATE FUNCTION hand.insert_events(names text[], users text[], quantities numeri
     ON CONFLICT DO NOTHING
 $$;
 
--- What it cost: nanoseconds of processor time and of waiting time in all, for `events` of them.
-CREATE TABLE hand.cost (what text PRIMARY KEY, events bigint NOT NULL, calls int NOT NULL, cpu bigint NOT NULL, wall float8 NOT NULL);
+-- What it cost: in all, nanoseconds of processor time and seconds from start to end, for so many events.
+CREATE TABLE hand.cost (
+    what text PRIMARY KEY,
+    events bigint NOT NULL,
+    calls int NOT NULL,
+    cpu bigint NOT NULL,
+    wall float8 NOT NULL
+);
 -- The processor time of this session's process so far, in nanoseconds.
 CREATE FUNCTION hand.cpu() RETURNS bigint LANGUAGE sql VOLATILE
 AS $$ SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::bigint $$;
