@@ -108,7 +108,7 @@ sub measure_sizes {
     my $size = row(<<'SQL');
 SELECT (SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'meter.meter_event'::regclass) AS events,
        (SELECT sum(pg_total_relation_size(name))
-        FROM unnest('{meter.rollup,meter.rollup_total,meter.rollup_days}'::regclass[]) AS name) AS rollups,
+        FROM unnest('{meter.rollup,meter.rollup_total,meter.rollup_days,meter.rollup_month}'::regclass[]) AS name) AS rollups,
        pg_total_relation_size('meter.event_key') AS keys, pg_total_relation_size('hand.usage_event') AS hand,
        (SELECT count(*) FROM hand.usage_event) AS count
 SQL
