@@ -42,7 +42,7 @@ sub prepare {
     sql('DROP EXTENSION IF EXISTS meter CASCADE; DROP SCHEMA IF EXISTS hand CASCADE; CREATE EXTENSION meter');
     sql_file("$directory/load.sql");
     my $times = row(<<'SQL');
-SELECT quote_literal(now) AS now, quote_literal(month) AS month, quote_literal(this_month) AS this_month,
+SELECT quote_literal(now) AS now, quote_literal(now - interval '7 days') AS week, quote_literal(month) AS month, quote_literal(this_month) AS this_month,
        quote_literal(today - interval '30 days') AS days_start, quote_literal(today) AS days_end,
        quote_literal(month AT TIME ZONE 'UTC' AT TIME ZONE 'America/New_York') AS new_york,
        quote_literal(this_month AT TIME ZONE 'UTC' AT TIME ZONE 'America/New_York') AS new_york_end,
@@ -134,6 +134,7 @@ WITH u AS (SELECT user_id, row_number() OVER (ORDER BY count(*) DESC, user_id) A
 SELECT quote_literal(user_id) FROM u WHERE rank IN (1, users / 2) ORDER BY rank
 SQL
     my %month = (start => $times->{month}, end => $times->{this_month});
+    my %week = (start => $times->{week}, end => $now);
     my %to_date = (start => $times->{this_month}, end => $now);
     my %days = (start => $times->{days_start}, end => $times->{days_end}, bucket => 'day');
     my %new_york = (start => $times->{new_york}, end => $times->{new_york_end}, bucket => 'day', zone => 'America/New_York');
@@ -142,6 +143,7 @@ SQL
         question('one user, last month, by model', %month, user => $heaviest, by => ['model'], live => 1),
         question('one user, last month, by model and day', %month, user => $heaviest, by => ['model'], bucket => 'day'),
         question('one user, month to date, by model', %to_date, user => $heaviest, by => ['model'], live => 1),
+        question('one user, 7 days to the microsecond, by model', %week, user => $heaviest, by => ['model']),
         question('one user, last month in New York, by day', %new_york, user => $heaviest),
         question('one user, last month in Kolkata, by day', %kolkata, user => $heaviest),
         question('a median user, last month, by model', %month, user => $middle, by => ['model']),
@@ -149,6 +151,7 @@ SQL
         question('invoices: last month by user', %month, by => ['user_id'], live => 1),
         question('all users, 30 days, by model and day', %days, by => ['model'], live => 1),
         question('all users, month to date, by model', %to_date, by => ['model']),
+        question('all users, 7 days to the microsecond, by model', %week, by => ['model'], live => 1),
         question('all users, last month in New York, by day', %new_york),
         question('all users, last month in Kolkata, by day', %kolkata),
         report_question('report of one user, last month', %month, user => $heaviest),
