@@ -33,6 +33,9 @@ struct RollupTable {
     "$6, $7, $8, $9, $10, $11, $12) AS k (tid, first, last, n, id, dirty, s, low, high, "       \
     "latest, t, hours) WHERE r.ctid = k.tid"
 
+// Cells are looked up one by one, behind a LIMIT: a join would be planned as if the table were as
+// small as when it was last analyzed, and read all of it for each key.
+
 // Sizes of chunks bound the memory that one statement's arrays take.
 constexpr int kChunk = 20'000;
 
@@ -42,9 +45,10 @@ constexpr Oid kBoolArray = BOOLARRAYOID;
 RollupTable kByUser = {
     true,
     {"SELECT k.ordinality, r.ctid, " METER_CELL_NUMBERS
-     " FROM unnest($2, $3, $4, $5) WITH ORDINALITY AS k (meter_id, start, digest, user_id) "
-     "JOIN meter.rollup r ON r.meter_id = k.meter_id AND r.grain = $1 AND r.start = k.start "
-     "AND r.user_id = k.user_id AND r.digest = k.digest",
+     " FROM unnest($2, $3, $4, $5) WITH ORDINALITY AS k (meter_id, start, digest, user_id), "
+     "LATERAL (SELECT r.ctid, r.* FROM meter.rollup r WHERE r.meter_id = k.meter_id "
+     "AND r.grain = $1 AND r.start = k.start AND r.user_id = k.user_id AND r.digest = k.digest "
+     "LIMIT 1) AS r",
      {CHAROID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, TEXTARRAYOID},
      true},
     {"INSERT INTO meter.rollup (grain, first_timestamp, last_timestamp, event_count, last_id, "
@@ -62,9 +66,9 @@ RollupTable kByUser = {
 RollupTable kTotal = {
     false,
     {"SELECT k.ordinality, r.ctid, " METER_CELL_NUMBERS
-     " FROM unnest($2, $3, $4) WITH ORDINALITY AS k (meter_id, start, digest) "
-     "JOIN meter.rollup_total r ON r.meter_id = k.meter_id AND r.grain = $1 "
-     "AND r.start = k.start AND r.digest = k.digest",
+     " FROM unnest($2, $3, $4) WITH ORDINALITY AS k (meter_id, start, digest), "
+     "LATERAL (SELECT r.ctid, r.* FROM meter.rollup_total r WHERE r.meter_id = k.meter_id "
+     "AND r.grain = $1 AND r.start = k.start AND r.digest = k.digest LIMIT 1) AS r",
      {CHAROID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID},
      true},
     {"INSERT INTO meter.rollup_total (grain, first_timestamp, last_timestamp, event_count, "

@@ -7,14 +7,19 @@ use Exporter 'import';
 use POSIX ();
 use Time::HiRes ();
 
-our @EXPORT = qw(sql sql_file row sample_cpu cpu_between wait_for_quiet postmaster quick scaled
-    median percentile spread significant say_progress add_row print_table run_psql write_file);
+our @EXPORT = qw(rounds sql sql_file row sample_cpu cpu_between wait_for_quiet postmaster quick scaled
+    median percentile spread significant say_progress add_row add_measure print_table run_psql
+    run_pgbench write_file);
 
 my $ticks = POSIX::sysconf(&POSIX::_SC_CLK_TCK);
 my @rows;
 our $quick = 0;
+our $rounds; # as asked for on the command line
 
 sub quick { return $quick }
+
+# The number of alternating rounds that count: as asked for, else as the benchmark wants it.
+sub rounds { my ($wanted) = @_; return $rounds // ($quick ? 2 : $wanted // 5); }
 
 # A number of transactions or rows, a tenth of it for a quick run.
 sub scaled { my ($count) = @_; return $quick ? POSIX::ceil($count / 10) : $count; }
@@ -129,14 +134,47 @@ sub cpu_between {
     return \%used;
 }
 
-# Waits until no client is connected any more, so that its CPU time is complete.
+# Waits until no client is connected any more, so that its CPU time is complete. Those that call
+# themselves `background` do not count.
 sub wait_for_quiet {
     for (1 .. 100) {
         return if sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('client backend', "
-                . "'parallel worker') AND pid <> pg_backend_pid()") eq '0';
+                . "'parallel worker') AND pid <> pg_backend_pid() AND application_name <> 'background'") eq '0';
         Time::HiRes::sleep(0.02);
     }
     die "clients stay connected\n";
+}
+
+# --- pgbench
+
+# One run of pgbench: `count` transactions a client. Returns tps, the times of all transactions
+# (ms), the server's CPU time for each (ms), and what else the machine did.
+sub run_pgbench {
+    my ($script, $count, $options, $settings) = @_;
+    sql('CHECKPOINT');
+    wait_for_quiet();
+    my $log = "$ENV{TMPDIR}/pgbench_log";
+    unlink glob "$log.*";
+    local $ENV{PGOPTIONS} = $settings;
+    my $before = sample_cpu();
+    open my $in, '-|', "pgbench -n $options -t $count -f '$script' -l --log-prefix='$log' 2>&1"
+        or die "cannot run pgbench: $!\n";
+    my $out = do { local $/; <$in> };
+    close $in or die "pgbench failed:\n$out";
+    delete local $ENV{PGOPTIONS};
+    wait_for_quiet();
+    my $used = cpu_between($before, sample_cpu());
+    my ($tps) = $out =~ /^tps = ([\d.]+)/m or die "pgbench did not report:\n$out";
+    my ($done, $wanted) = $out =~ m{actually processed: (\d+)/(\d+)} or die "pgbench did not report:\n$out";
+    die "pgbench processed $done of $wanted transactions:\n$out" if $done != $wanted || $out =~ /aborted/;
+    my @times;
+    for my $file (glob "$log.*") {
+        open my $lines, '<', $file or die "$file: $!\n";
+        while (<$lines>) { push @times, (split)[2] / 1000; }
+        close $lines;
+        unlink $file;
+    }
+    return { tps => $tps, times => \@times, cpu => $used->{server} * 1000 / $done, others => $used->{others} };
 }
 
 # --- statistics
@@ -176,6 +214,15 @@ sub spread {
 sub add_row {
     push @rows, [map { $_[$_] // '' } 0 .. 4];
     say_progress('   ' . join '  |  ', @{ $rows[-1] });
+    return;
+}
+
+# A row for a measure; the ratio, of runs that were neighbours, is above 1 where meter is better.
+sub add_measure {
+    my ($title, $measure, $values, $direction) = @_;
+    my ($ours, $theirs) = @$values{qw(ours theirs)};
+    my @ratios = $theirs ? map { ($ours->[$_] / ($theirs->[$_] || 1e-9))**$direction } 0 .. $#$ours : ();
+    add_row($title, $measure, spread(@$ours), $theirs ? spread(@$theirs) : '', @ratios ? spread(@ratios) : '');
     return;
 }
 

@@ -7,15 +7,13 @@ use Bench;
 use Cwd ();
 
 $| = 1;
-my $rounds;
 my @names;
 while (@ARGV) {
     my $argument = shift @ARGV;
     if ($argument eq '--quick') { $Bench::quick = 1; }
-    elsif ($argument eq '--rounds') { $rounds = shift @ARGV; }
+    elsif ($argument eq '--rounds') { $Bench::rounds = shift @ARGV; }
     else { push @names, $argument; }
 }
-$rounds //= 2 if quick();
 @names = sort map { m{([^/]+)/bench(?:\.pl)?$} ? $1 : () }
     glob("$FindBin::Bin/*/bench $FindBin::Bin/*/bench.pl") unless @names;
 
@@ -104,7 +102,7 @@ sub compare {
     my @sides = -e "$directory/theirs.sql" ? ('ours', 'theirs') : ('ours');
     my $count = $values->{work} ? $values->{transactions} : scaled($values->{transactions});
     my $settings = join ' ', map { /^set (.*)/ ? "-c $1=$values->{$_}" : () } sort keys %$values;
-    my $repeat = $rounds // $values->{rounds} // 5;
+    my $repeat = rounds($values->{rounds});
     my $kind = $values->{kind} // 'latency';
     # The first, uncounted round loads caches.
     for my $round (0 .. $repeat) {
@@ -131,43 +129,4 @@ sub compare {
     printf "   other processes kept %.2f processors busy meanwhile (median; at most %.2f)\n", median(@others),
         percentile(1, @others);
     return;
-}
-
-# A row for a measure; the ratio, of runs that were neighbours, is above 1 where meter is better.
-sub add_measure {
-    my ($title, $measure, $values, $direction) = @_;
-    my ($ours, $theirs) = @$values{qw(ours theirs)};
-    my @ratios = $theirs ? map { ($ours->[$_] / ($theirs->[$_] || 1e-9))**$direction } 0 .. $#$ours : ();
-    add_row($title, $measure, spread(@$ours), $theirs ? spread(@$theirs) : '', @ratios ? spread(@ratios) : '');
-    return;
-}
-
-# One run of pgbench: `count` transactions a client. Returns tps, the times of all transactions
-# (ms), the server's CPU time for each (ms), and what else the machine did.
-sub run_pgbench {
-    my ($script, $count, $options, $settings) = @_;
-    sql('CHECKPOINT');
-    wait_for_quiet();
-    my $log = "$ENV{TMPDIR}/pgbench_log";
-    unlink glob "$log.*";
-    local $ENV{PGOPTIONS} = $settings;
-    my $before = sample_cpu();
-    open my $in, '-|', "pgbench -n $options -t $count -f '$script' -l --log-prefix='$log' 2>&1"
-        or die "cannot run pgbench: $!\n";
-    my $out = do { local $/; <$in> };
-    close $in or die "pgbench failed:\n$out";
-    delete local $ENV{PGOPTIONS};
-    wait_for_quiet();
-    my $used = cpu_between($before, sample_cpu());
-    my ($tps) = $out =~ /^tps = ([\d.]+)/m or die "pgbench did not report:\n$out";
-    my ($done, $wanted) = $out =~ m{actually processed: (\d+)/(\d+)} or die "pgbench did not report:\n$out";
-    die "pgbench processed $done of $wanted transactions:\n$out" if $done != $wanted || $out =~ /aborted/;
-    my @times;
-    for my $file (glob "$log.*") {
-        open my $lines, '<', $file or die "$file: $!\n";
-        while (<$lines>) { push @times, (split)[2] / 1000; }
-        close $lines;
-        unlink $file;
-    }
-    return { tps => $tps, times => \@times, cpu => $used->{server} * 1000 / $done, others => $used->{others} };
 }
