@@ -160,6 +160,11 @@ TimeSpan bucket_of(const TimeZone& zone, Bucket bucket, std::int64_t t) {
     return {start, end};
 }
 
+TimeSpan utc_month_of(std::int64_t t) {
+    const YearMonth ym = month_of(floor_div(t, kDay));
+    return {days_of(ym) * kDay, days_of({ym.year + ym.month / 11, (ym.month + 1) % 12}) * kDay};
+}
+
 std::int64_t least_buckets(Bucket bucket, std::int64_t from, std::int64_t to) {
     if (from >= to)
         return 0;

@@ -56,6 +56,9 @@ struct TimeSpan {
 // clock repeats is a bucket of its own.
 TimeSpan bucket_of(const TimeZone& zone, Bucket bucket, std::int64_t t);
 
+// The month of UTC that `t` lies in, as bucket_of() has it; cheaper.
+TimeSpan utc_month_of(std::int64_t t);
+
 // No fewer buckets than this touch [from, to): a bound that costs nothing, for refusing early.
 std::int64_t least_buckets(Bucket bucket, std::int64_t from, std::int64_t to);
 

@@ -33,10 +33,14 @@ class Hasher {
 
     void begin() { check(EVP_DigestInit_ex2(context_, algorithm_, nullptr)); }
 
-    // A field and, before it, its length: ("a", "bc") and ("ab", "c") must differ.
-    void field(std::string_view bytes) {
-        number(static_cast<std::uint32_t>(bytes.size()));
+    void bytes(std::string_view bytes) {
         check(EVP_DigestUpdate(context_, bytes.data(), bytes.size()));
+    }
+
+    // A field and, before it, its length: ("a", "bc") and ("ab", "c") must differ.
+    void field(std::string_view field) {
+        number(static_cast<std::uint32_t>(field.size()));
+        bytes(field);
     }
 
     // Big-endian, whatever the machine.
@@ -135,6 +139,16 @@ Digest key_digest(std::int32_t meter_id, std::string_view user_id, std::string_v
         for (int i = 0; i < 6; ++i)
             digest[static_cast<std::size_t>(i)] =
                 static_cast<std::uint8_t>(*prefix >> (8 * (5 - i)));
+    return digest;
+}
+
+Digest dimensions_digest(std::string_view canonical) {
+    Hasher& hash = hasher();
+    hash.begin();
+    hash.bytes(canonical);
+    const Sha256 full = hash.end();
+    Digest digest;
+    std::copy_n(full.begin(), digest.size(), digest.begin());
     return digest;
 }
 

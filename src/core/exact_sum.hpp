@@ -33,6 +33,27 @@ class ExactSum {
         seen_ |= seen;
     }
 
+    // Adds number x factor, or other x factor, where two integers suffice for all of it; false, and
+    // nothing changed, where they do not.
+    bool add_product(const NumberView& number, std::int64_t factor) {
+        std::int64_t whole = 0;
+        std::int64_t atto = 0;
+        if (wide_ != nullptr || !split(number, whole, atto) || !scale(whole, atto, factor) ||
+            !add_small(whole, atto))
+            return false;
+        seen_ |= kAny;
+        return true;
+    }
+    bool add_product(const ExactSum& other, std::int64_t factor) {
+        std::int64_t whole = other.whole_;
+        std::int64_t atto = other.atto_;
+        if (wide_ != nullptr || other.wide_ != nullptr || (other.seen_ & ~kAny) != 0 ||
+            !scale(whole, atto, factor) || !add_small(whole, atto))
+            return false;
+        seen_ |= other.seen_;
+        return true;
+    }
+
     bool empty() const { return seen_ == 0; }
     std::uint8_t seen() const { return seen_; }
 
@@ -74,6 +95,27 @@ class ExactSum {
             atto = -atto;
         }
         return true;
+    }
+
+    // Multiplies the two integers; false where the wholes overflow, or the factor is above 9 x
+    // 10^12 (in microseconds: 104 days), up to which a factor times a third of atto's digits fits.
+    static bool scale(std::int64_t& whole, std::int64_t& atto, std::int64_t factor) {
+        static constexpr std::int64_t kThird = 1'000'000;
+        static constexpr std::int64_t kMostFactor = 9 * kThird * kThird;
+        if (factor == 1)
+            return true;
+        if (factor > kMostFactor || factor < -kMostFactor)
+            return false;
+        std::int64_t over = 0;
+        if (atto != 0) {
+            const std::int64_t low = atto % kThird * factor;
+            const std::int64_t middle = atto / kThird % kThird * factor + low / kThird;
+            const std::int64_t high = atto / (kThird * kThird) * factor + middle / kThird;
+            over = high / kThird;
+            atto = (high % kThird * kThird + middle % kThird) * kThird + low % kThird;
+        }
+        return !__builtin_mul_overflow(whole, factor, &whole) &&
+               !__builtin_add_overflow(whole, over, &whole);
     }
 
     // Adds to the two integers; false, and nothing changed, where that overflows.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <unordered_map>
 
 #include "core/conflict.hpp"
 #include "core/dimensions.hpp"
@@ -67,9 +68,13 @@ struct Batch {
     // What is wrong with an item, in one line: the result has one column for it.
     std::string_view error_line(std::size_t index);
 
+    // The digest of canonical dimensions. Most events of a batch share theirs with others.
+    Digest digest_of(std::string_view dimensions);
+
     std::vector<EventInput>& events;
     std::vector<Item> items;
     std::vector<std::uint32_t> keyed;
+    std::unordered_map<std::string_view, Digest> digests;
 };
 
 void Batch::prepare(std::size_t index, std::int64_t now, std::int64_t transaction_time,
@@ -115,6 +120,17 @@ void Batch::set_conflict(std::size_t index, std::string_view value, std::string_
     const EventInput& event = events[index];
     events[index].error =
         conflict_error({*event.idempotency, value, dimensions, event.value, event.dimensions});
+}
+
+Digest Batch::digest_of(std::string_view dimensions) {
+    // A bound on what is kept where nearly all differ.
+    constexpr std::size_t kMaxDigests = 10'000;
+    if (digests.size() >= kMaxDigests)
+        digests.clear();
+    const auto [at, fresh] = digests.try_emplace(dimensions);
+    if (fresh)
+        at->second = dimensions_digest(dimensions);
+    return at->second;
 }
 
 std::string_view Batch::error_line(std::size_t index) {
@@ -215,7 +231,7 @@ Datum jsonb_datum(const std::string& json) {
 }
 
 // Writes the events of the items that are to be recorded, in order.
-void write_events(const Batch& batch) {
+void write_events(Batch& batch) {
     // Both bound the memory of a statement; a larger chunk gains nothing. What is passed to one is
     // arrays, and no datum can be larger than a gigabyte.
     constexpr int kChunk = 10'000;
@@ -241,7 +257,8 @@ void write_events(const Batch& batch) {
                 event.idempotency ? std::string_view(*event.idempotency) : std::string_view(),
                 numeric_datum(event.value),
                 jsonb_datum(event.dimensions),
-                jsonb_datum(event.metadata)};
+                jsonb_datum(event.metadata),
+                batch.digest_of(event.dimensions)};
             bytes += VARSIZE(DatumGetPointer(rows[count - 1].dimensions)) +
                      VARSIZE(DatumGetPointer(rows[count - 1].metadata));
         }

@@ -18,6 +18,8 @@ struct Relations {
     Oid meter_event;   // meter.meter_event
     Oid event_id_seq;  // meter.meter_event_id_seq
     Oid access;        // meter.access
+    Oid rollup;        // meter.rollup
+    Oid generation;    // meter.rollup_generation
     Oid owner;         // of meter.meter, on whose behalf entry points act
 };
 

@@ -5,15 +5,18 @@
 #include "core/dimensions.hpp"
 #include "core/error.hpp"
 #include "core/text.hpp"
+#include "pg/cells.hpp"
+#include "pg/delta.hpp"
 #include "pg/memory.hpp"
 #include "pg/partitions.hpp"
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
 
 extern "C" {
+#include "access/table.h"
 #include "access/xact.h"
 #include "commands/sequence.h"
-#include "utils/array.h"
+#include "utils/rel.h"
 }
 
 namespace meter::pg {
@@ -43,15 +46,6 @@ const MeterDefinition& check_open(const MeterDefinition* definition, std::string
         throw Error(ErrorKind::kNotInState, "meter " + what + " is archived",
                     "An archived meter takes no more events.");
     return *definition;
-}
-
-// An array of `count` values of a type, none or some of them null.
-Datum make_array(Datum* values, bool* nulls, int count, Oid type, int16 length, bool by_value,
-                 char align) {
-    int dims[] = {count};
-    int lower[] = {1};
-    return PointerGetDatum(
-        construct_md_array(values, nulls, 1, dims, lower, type, length, by_value, align));
 }
 
 }  // namespace
@@ -90,12 +84,66 @@ int64 now_unix_micros() {
     return to_unix_micros(GetCurrentStatementStartTimestamp());
 }
 
+// The pieces of the statements that write events.
+#define METER_INSERT_EVENT                                                                      \
+    "INSERT INTO meter.meter_event (id, \"timestamp\", recorded_at, meter_id, user_id, value, " \
+    "idempotency, dimensions, metadata) "
+#define METER_STORED " RETURNING id, \"timestamp\", meter_id, user_id, value, dimensions"
+#define METER_UNNEST_EVENTS                                                                  \
+    "SELECT e.id, e.time, $9, e.meter_id, e.user_id, e.value, e.idempotency, e.dimensions, " \
+    "e.metadata FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) "                                \
+    "AS e (id, time, meter_id, user_id, value, idempotency, dimensions, metadata)"
+
+namespace {
+
+// Whether triggers may change or suppress an event on its way into the table. Then what is stored
+// has to be asked for.
+bool has_row_triggers() {
+    static bool known = false;
+    static uint64 known_since = 0;
+    if (known_since != catalog_generation()) {
+        known_since = catalog_generation();
+        const Relation relation = table_open(relations().meter_event, NoLock);
+        known = relation->trigdesc != nullptr && relation->trigdesc->trig_insert_before_row;
+        table_close(relation, NoLock);
+    }
+    return known;
+}
+
+// Writes the deltas of the events that the last statement returned.
+void write_stored_deltas() {
+    const uint64 count = SPI_processed;
+    SPITupleTable* const stored = SPI_tuptable;
+    if (count == 0)
+        return;
+    auto* events = static_cast<NewEvent*>(palloc0(sizeof(NewEvent) * count));
+    for (uint64 row = 0; row < count; ++row) {
+        const auto column = [&](int number) {
+            bool null;
+            return SPI_getbinval(stored->vals[row], stored->tupdesc, number, &null);
+        };
+        const CanonicalDimensions dimensions = canonical_dimensions(column(6));
+        events[row].id = DatumGetInt64(column(1));
+        events[row].time = DatumGetTimestampTz(column(2));
+        events[row].meter_id = DatumGetInt32(column(3));
+        events[row].user_id = text_view(column(4));
+        events[row].value = column(5);
+        events[row].dimensions = dimensions.stored;
+        events[row].dimensions_digest = dimensions_digest(dimensions.text);
+    }
+    write_deltas(events, static_cast<int>(count));
+}
+
+}  // namespace
+
 void insert_event(const NewEvent& event) {
-    static Statement insert = {
-        "INSERT INTO meter.meter_event (id, \"timestamp\", recorded_at, meter_id, user_id, value, "
-        "idempotency, dimensions, metadata) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TEXTOID, NUMERICOID, TEXTOID, JSONBOID,
-         JSONBOID}};
+    static Statement insert = {METER_INSERT_EVENT "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                               {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TEXTOID,
+                                NUMERICOID, TEXTOID, JSONBOID, JSONBOID}};
+    static Statement returning = {METER_INSERT_EVENT
+                                  "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)" METER_STORED,
+                                  {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TEXTOID,
+                                   NUMERICOID, TEXTOID, JSONBOID, JSONBOID}};
     const bool keyed = !event.idempotency.empty();
     const Datum values[] = {Int64GetDatum(event.id),
                             TimestampTzGetDatum(event.time),
@@ -106,48 +154,54 @@ void insert_event(const NewEvent& event) {
                             keyed ? text_datum(event.idempotency) : static_cast<Datum>(0),
                             event.dimensions,
                             event.metadata};
+    const char* nulls = keyed ? nullptr : "      n  ";
     hold_default_partition(event.time);
-    run(insert, values, keyed ? nullptr : "      n  ", Run::kWrite);
+    if (has_row_triggers()) {
+        run(returning, values, nulls, Run::kWrite);
+        write_stored_deltas();
+        return;
+    }
+    run(insert, values, nulls, Run::kWrite);
+    write_delta(event);
 }
 
 void insert_events(const NewEvent* events, int count) {
     static Statement insert = {
-        "INSERT INTO meter.meter_event (id, \"timestamp\", recorded_at, meter_id, user_id, value, "
-        "idempotency, dimensions, metadata) "
-        "SELECT e.id, e.time, $9, e.meter_id, e.user_id, e.value, e.idempotency, e.dimensions, "
-        "e.metadata FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) "
-        "AS e (id, time, meter_id, user_id, value, idempotency, dimensions, metadata)",
+        METER_INSERT_EVENT METER_UNNEST_EVENTS,
         {INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID,
          TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}};
-    constexpr int kColumns = 8;
-    Datum* columns[kColumns];
-    for (auto& column : columns)
-        column = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count)));
-    auto* no_key = static_cast<bool*>(palloc(sizeof(bool) * static_cast<Size>(count)));
-    for (int i = 0; i < count; ++i) {
-        const NewEvent& event = events[i];
+    static Statement returning = {
+        METER_INSERT_EVENT METER_UNNEST_EVENTS METER_STORED,
+        {INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID,
+         TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}};
+    Columns columns = make_columns(
+        {INT8OID, TIMESTAMPTZOID, INT4OID, TEXTOID, NUMERICOID, TEXTOID, JSONBOID, JSONBOID},
+        count);
+    for (; columns.rows < count; ++columns.rows) {
+        const NewEvent& event = events[columns.rows];
         hold_default_partition(event.time);
-        no_key[i] = event.idempotency.empty();
-        columns[0][i] = Int64GetDatum(event.id);
-        columns[1][i] = TimestampTzGetDatum(event.time);
-        columns[2][i] = Int32GetDatum(event.meter_id);
-        columns[3][i] = text_datum(event.user_id);
-        columns[4][i] = event.value;
-        columns[5][i] = no_key[i] ? static_cast<Datum>(0) : text_datum(event.idempotency);
-        columns[6][i] = event.dimensions;
-        columns[7][i] = event.metadata;
+        put(columns, 0, Int64GetDatum(event.id));
+        put(columns, 1, TimestampTzGetDatum(event.time));
+        put(columns, 2, Int32GetDatum(event.meter_id));
+        put(columns, 3, text_datum(event.user_id));
+        put(columns, 4, event.value);
+        if (event.idempotency.empty())
+            put_null(columns, 5);
+        else
+            put(columns, 5, text_datum(event.idempotency));
+        put(columns, 6, event.dimensions);
+        put(columns, 7, event.metadata);
     }
-    const Datum values[] = {
-        make_array(columns[0], nullptr, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE),
-        make_array(columns[1], nullptr, count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE),
-        make_array(columns[2], nullptr, count, INT4OID, 4, true, TYPALIGN_INT),
-        make_array(columns[3], nullptr, count, TEXTOID, -1, false, TYPALIGN_INT),
-        make_array(columns[4], nullptr, count, NUMERICOID, -1, false, TYPALIGN_INT),
-        make_array(columns[5], no_key, count, TEXTOID, -1, false, TYPALIGN_INT),
-        make_array(columns[6], nullptr, count, JSONBOID, -1, false, TYPALIGN_INT),
-        make_array(columns[7], nullptr, count, JSONBOID, -1, false, TYPALIGN_INT),
-        TimestampTzGetDatum(GetCurrentTransactionStartTimestamp())};
+    Datum values[9];
+    column_arrays(columns, values);
+    values[8] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+    if (has_row_triggers()) {
+        run(returning, values, nullptr, Run::kWrite);
+        write_stored_deltas();
+        return;
+    }
     run(insert, values, nullptr, Run::kWrite);
+    write_deltas(events, count);
 }
 
 }  // namespace meter::pg

@@ -24,6 +24,7 @@ struct NewEvent {
     Datum value;                   // numeric, trimmed
     Datum dimensions;              // jsonb, canonical
     Datum metadata;                // jsonb
+    Digest dimensions_digest;      // of the canonical text
 };
 
 // The meter to record into, held against archiving and dropping until the transaction ends. Throws
@@ -40,10 +41,10 @@ int64 next_event_id();
 // When the running statement started, which is what bounds an event's timestamp.
 int64 now_unix_micros();
 
-// Writes one event.
+// Writes one event and its delta.
 void insert_event(const NewEvent& event);
 
-// Writes `count` events in one statement.
+// Writes `count` events in one statement, and their deltas in another.
 void insert_events(const NewEvent* events, int count);
 
 }  // namespace meter::pg

@@ -69,6 +69,7 @@ METER_FUNCTION(meter_record_event) {
     else
         dimensions = canonical_dimensions(PG_GETARG_DATUM(3));
     event.dimensions = dimensions.stored;
+    event.dimensions_digest = meter::dimensions_digest(dimensions.text);
     if (!PG_ARGISNULL(4)) {
         event.idempotency = text_view(PG_GETARG_DATUM(4));
         meter::check_name(event.idempotency, "idempotency");

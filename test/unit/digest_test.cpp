@@ -1,5 +1,5 @@
 // Digests and fingerprints are on disk: what is expected here was computed by another program
-// (Python's hashlib), and may never change.
+// (Python's hashlib, where nothing else is said), and may never change.
 #include "core/digest.hpp"
 
 #include <gtest/gtest.h>
@@ -59,6 +59,14 @@ TEST(KeyDigest, DiffersWithEachPart) {
     seen.insert(key_digest(1, "b", "0190a1b2-c3d4-7abc-8def-0123456789ab"));
     seen.insert(key_digest(1, "a", "0190a1b2-c3d4-7abc-8def-0123456789ac"));
     EXPECT_EQ(seen.size(), 8u);
+}
+
+// By sha256sum.
+TEST(DimensionsDigest, IsTheFrontOfSha256) {
+    EXPECT_EQ(hex(dimensions_digest("{}")), "44136fa355b3678a1146ad16f7e8649e");
+    EXPECT_EQ(hex(dimensions_digest("{\"model\":\"gpt-4\",\"region\":\"eu\"}")),
+              "dc7b80c97120762ecfca327dd6491c91");
+    EXPECT_EQ(hex(dimensions_digest("")), "e3b0c44298fc1c149afbf4c8996fb924");
 }
 
 TEST(PayloadFingerprint, IsWhatItAlwaysWas) {

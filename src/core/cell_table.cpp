@@ -1,0 +1,87 @@
+#include "core/cell_table.hpp"
+
+#include <algorithm>
+
+#include "core/calendar.hpp"
+
+namespace meter {
+
+namespace {
+
+constexpr std::int64_t kHour = INT64_C(3'600'000'000);
+constexpr std::int64_t kDay = 24 * kHour;
+
+// Adds a day's numbers and hours to another day's.
+void merge_day(TableCell& into, const TableCell& day, std::pmr::memory_resource* resource) {
+    into.cell.merge(day.cell, 0, resource);
+    for (const HourCell& hour : day.hours)
+        hour_cell(into.hours, hour.hour).merge(hour.cell, 0, resource);
+}
+
+}  // namespace
+
+std::pmr::vector<CellTable::Entry*> CellTable::sorted() {
+    std::pmr::vector<Entry*> entries(resource_);
+    entries.reserve(cells_.size());
+    for (Entry& entry : cells_)
+        entries.push_back(&entry);
+    std::sort(entries.begin(), entries.end(),
+              [](const Entry* a, const Entry* b) { return a->first < b->first; });
+    return entries;
+}
+
+RollupTables::RollupTables(std::pmr::memory_resource* resource)
+    : days(resource),
+      months(resource),
+      total_days(resource),
+      total_months(resource),
+      resource_(resource) {}
+
+void RollupTables::add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions) {
+    const std::int64_t day = key.start - key.start % kDay;
+    TableCell& entry = days.at({key.meter_id, day, key.user_id, key.digest});
+    entry.dimensions = dimensions;
+    hour_cell(entry.hours, static_cast<int>((key.start - day) / kHour)).merge(cell, 0, resource_);
+}
+
+void RollupTables::finish() {
+    for (CellTable::Entry* entry : days.sorted()) {
+        const CellKey& key = entry->first;
+        TableCell& day = entry->second;
+        for (const HourCell& hour : day.hours)
+            day.cell.merge(hour.cell, hour.hour * kHour, resource_);
+        const std::int64_t month = utc_month_of(key.start).start;
+        TableCell& in_month = months.at({key.meter_id, month, key.user_id, key.digest});
+        in_month.dimensions = day.dimensions;
+        in_month.cell.merge(day.cell, key.start - month, resource_);
+        TableCell& total = total_days.at({key.meter_id, key.start, {}, key.digest});
+        total.dimensions = day.dimensions;
+        merge_day(total, day, resource_);
+        TableCell& total_month = total_months.at({key.meter_id, month, {}, key.digest});
+        total_month.dimensions = day.dimensions;
+        total_month.cell.merge(day.cell, key.start - month, resource_);
+    }
+}
+
+void merge_stored_day(TableCell& cell, std::int64_t day, const RollupCell& stored,
+                      std::string_view packed, std::pmr::memory_resource* resource) {
+    cell.cell.merge(stored, 0, resource);
+    if (packed.empty()) {
+        const auto hour = static_cast<int>((stored.first_time - day) / kHour);
+        if (hour < 0 || hour > 23)
+            throw Error(ErrorKind::kCorrupt, "a day's cell has a timestamp of another day");
+        hour_cell(cell.hours, hour).merge(stored, -hour * kHour, resource);
+        return;
+    }
+    for (const HourCell& hour : decode_hours(packed, day, resource))
+        hour_cell(cell.hours, hour.hour).merge(hour.cell, 0, resource);
+}
+
+std::pmr::string pack_hours(const TableCell& cell, std::int64_t day,
+                            std::pmr::memory_resource* resource) {
+    if (cell.hours.size() <= 1)
+        return std::pmr::string(resource);
+    return encode_hours(cell.hours, day, resource);
+}
+
+}  // namespace meter

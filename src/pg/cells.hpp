@@ -1,0 +1,64 @@
+// Cells between core and the tables: arrays of columns out, rows in.
+#pragma once
+
+#include "pg/compat.hpp"
+
+#include <memory_resource>
+#include <string_view>
+
+extern "C" {
+#include "catalog/pg_type.h"
+#include "datatype/timestamp.h"
+}
+
+#include "core/digest.hpp"
+#include "core/rollup_cell.hpp"
+
+namespace meter::pg {
+
+// What stands in the columns of several rows, to be passed as arrays to one statement. Plain data
+// in the memory context it was made in.
+struct Columns {
+    static constexpr int kMax = 18;
+    int count;     // columns
+    int rows;      // filled so far
+    int capacity;  // rows
+    Oid types[kMax];
+    Datum* values[kMax];
+    bool* nulls[kMax];
+};
+
+// Columns of the given types for up to `capacity` rows.
+Columns make_columns(std::initializer_list<Oid> types, int capacity);
+
+// The arrays, in the order of the columns.
+void column_arrays(const Columns& columns, Datum* arrays);
+
+inline void put(Columns& columns, int column, Datum value) {
+    columns.values[column][columns.rows] = value;
+    columns.nulls[column][columns.rows] = false;
+}
+inline void put_null(Columns& columns, int column) {
+    columns.values[column][columns.rows] = static_cast<Datum>(0);
+    columns.nulls[column][columns.rows] = true;
+}
+
+Datum uuid_datum(const Digest& digest);
+Digest digest_of(Datum uuid);
+
+// A numeric of what a cell has, in the current memory context.
+Datum numeric_datum(const ExactSum& sum);
+Datum numeric_datum(const StoredNumber& number);
+
+inline constexpr int64 kHourMicros = INT64CONST(3'600'000'000);
+inline constexpr int64 kDayMicros = 24 * kHourMicros;
+
+// The start of the UTC hour or day that an instant since 1970 lies in.
+inline int64 hour_start(int64 unix_micros) {
+    return unix_micros - unix_micros % kHourMicros;
+}
+inline int64 day_start(int64 unix_micros) {
+    return unix_micros - unix_micros % kDayMicros;
+}
+
+}  // namespace meter::pg

@@ -1,0 +1,31 @@
+// Generations of deltas: which one to write into, and which ones readers have to look at.
+//
+// A delta that was folded stays in the table and its index, dead, for as long as a snapshot held
+// somewhere might see it, and every reader would pass it by again. So deltas are numbered by
+// generation. When many have been folded, a new generation is begun; and once no writer can use an
+// old one any more, and all its deltas are folded, it is closed: readers leave it out.
+#pragma once
+
+#include "pg/compat.hpp"
+
+namespace meter::pg {
+
+// The generation of deltas that could not be folded, and were set aside: always open.
+inline constexpr int32 kSetAside = -1;
+
+// The generation to write a delta into. It is not closed before this transaction ends. Runs within
+// an SPI connection.
+int32 hold_generation();
+
+// The open generations by the snapshot of the query that called us, as an int4[] datum in the
+// current memory context. Runs within an SPI connection.
+Datum open_generations();
+
+// Begins a new generation. The caller holds the fold lock.
+void begin_generation();
+
+// Closes the generations before the latest that no writer can use any more and that have no delta
+// left. The caller holds the fold lock. Does not wait.
+void close_generations();
+
+}  // namespace meter::pg
