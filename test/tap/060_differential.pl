@@ -156,7 +156,7 @@ my $events = Differential::Events->new($random, $now, 'a', @Differential::Events
 my $question = Differential::Question->new($random, $now, \%changes, $events->{times});
 my $ask = sub { $question->ask(++$asked) };
 
-my @lines = map { $events->batch(map { $events->event } 1 .. 500) } 1 .. 8;
+my @lines = map { ($events->batch(map { $events->event } 1 .. 500), $random->pick('SELECT meter.fold();', ''), $events->burst(200)) } 1 .. 8;
 push @lines, $ask->() for 1 .. $questions / 50;
 while ($asked < $questions * 0.4)
 {
@@ -255,5 +255,13 @@ note("$answers answers with $rows rows, $verifications verifications, "
 cmp_ok($answers, '>=', $questions, 'there were questions enough');
 cmp_ok($full, '>', $questions / 3, 'many an answer has several rows');
 cmp_ok($verifications, '>', 4, 'and the rollups were verified all along');
+my $kept = $node->safe_psql('postgres', <<'SQL');
+SELECT (SELECT count(*) FROM meter.rollup WHERE grain = 'd' AND hours IS NOT NULL) AS days_of_users,
+    (SELECT count(*) FROM meter.rollup_total WHERE grain = 'd' AND hours IS NOT NULL) AS days,
+    (SELECT count(*) FROM meter.rollup_days WHERE days_from = month) AS whole_months_of_days,
+    (SELECT count(*) FROM meter.rollup_days WHERE days_from > month) AS later_days,
+    (SELECT count(*) FROM meter.rollup WHERE grain = 'm') AS months
+SQL
+note("in the end: $kept (days of users, days, months with all days, months with some, months)");
 $node->stop;
 done_testing();

@@ -36,7 +36,7 @@ sub user
 {
 	my ($self) = @_;
 	my $random = $self->{random};
-	return $USERS[0] if $random->chance(40);
+	return $USERS[0] if $random->chance(45);
 	return $USERS[ 1 + $random->number(6) ] if $random->chance(60);
 	return $random->pick(@USERS);
 }
@@ -122,7 +122,7 @@ sub event
 		$again{value} = 4711 if $random->chance(5);    # in conflict
 		return \%again;
 	}
-	my $meter = $random->pick(@{ $self->{meters} }, 'tokens', 'tokens', 'seconds');
+	my $meter = $random->pick(@{ $self->{meters} }, 'tokens', 'tokens', 'seconds', 'plain', 'plain');
 	my %event = (meter => $meter, user => $self->user, value => $self->value, time => $self->timestamp, dimensions => $self->dimensions($meter));
 	if ($random->chance(40))
 	{
@@ -167,11 +167,13 @@ sub batch
 		$array->('timestamptz', sub { quoted(literal($_[0]{time})) })) . ')';
 }
 
-# One statement that records up to $most events.
+# One statement that records up to $most events; or ten times as many, of one user with one set of
+# dimensions: where usage is dense there are cells for days.
 sub statement
 {
 	my ($self, $most) = @_;
 	my $random = $self->{random};
+	return $self->burst(10 * $most) if $random->chance(4);
 	return single($self->event) if $random->chance(50);
 	my @events = map { $self->event } 1 .. 1 + $random->number($most);
 	if ($random->chance(20))
@@ -185,6 +187,25 @@ sub statement
 		}
 	}
 	return $self->batch(@events);
+}
+
+# A statement with many events alike, within some weeks.
+sub burst
+{
+	my ($self, $most) = @_;
+	my $random = $self->{random};
+	my $meter = $random->pick(@{ $self->{meters} });
+	my ($user, $dimensions) = ($random->pick(@USERS[ 0, 0, 1, 2 ]), $random->pick('{}', '{}', $self->dimensions($meter)));
+	my $start = $random->pick(instant('2024-10-01 00:00'), instant('2024-10-20 00:00'), instant('2024-11-01 00:00'), month_start($self->{now}, -1), month_start($self->{now}, 0),
+		$self->timestamp);
+	my $width = $random->pick(2, 10, 31) * DAY;
+	$width = $self->{now} - $start if $start + $width > $self->{now};
+	$start = $self->{now} - ($width = 3 * DAY) if $width <= 0;
+	return $self->batch(map {
+		my $time = $start + $random->large($width);
+		$time -= $time % HOUR if $random->chance(20);
+		{ meter => $meter, user => $user, dimensions => $dimensions, value => $self->value, time => $time }
+	} 1 .. $most / 2 + $random->number($most / 2));
 }
 
 # The lines of one transaction. $inside is what else may be done in one: a sub that returns a line,
