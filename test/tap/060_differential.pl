@@ -156,7 +156,7 @@ my $events = Differential::Events->new($random, $now, 'a', @Differential::Events
 my $question = Differential::Question->new($random, $now, \%changes, $events->{times});
 my $ask = sub { $question->ask(++$asked) };
 
-my @lines = map { ($events->batch(map { $events->event } 1 .. 500), $random->pick('SELECT meter.fold();', ''), $events->burst(200)) } 1 .. 8;
+my @lines = map { ($events->batch(map { $events->event } 1 .. 500), $random->pick('SELECT meter.fold();', ''), $events->burst(200), $events->burst(200)) } 1 .. 8;
 push @lines, $ask->() for 1 .. $questions / 50;
 while ($asked < $questions * 0.4)
 {
@@ -254,7 +254,7 @@ note("$answers answers with $rows rows, $verifications verifications, "
 	  . $node->safe_psql('postgres', 'SELECT count(*) FROM meter.meter_event') . ' events');
 cmp_ok($answers, '>=', $questions, 'there were questions enough');
 cmp_ok($full, '>', $questions / 3, 'many an answer has several rows');
-cmp_ok($verifications, '>', 4, 'and the rollups were verified all along');
+cmp_ok($verifications, '>', 4, 'and the rollups were verified all along') if $has{verify};
 my $kept = $node->safe_psql('postgres', <<'SQL');
 SELECT (SELECT count(*) FROM meter.rollup WHERE grain = 'd' AND hours IS NOT NULL) AS days_of_users,
     (SELECT count(*) FROM meter.rollup_total WHERE grain = 'd' AND hours IS NOT NULL) AS days,
