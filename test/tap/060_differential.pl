@@ -83,6 +83,9 @@ sub rebuild
 	  quoted($random->chance(30) ? $random->pick(@Differential::Events::METERS) : undef);
 }
 
+# A question asked later, under the snapshot there is now.
+sub cursor { return 'DECLARE c CURSOR FOR ' . $_[0] }
+
 # Psql runs lines in a session of its own; its answers and errors go to files.
 my $directory = PostgreSQL::Test::Utils::tempdir;
 my $sessions = 0;
@@ -113,10 +116,13 @@ sub finish
 {
 	my ($session) = @_;
 	$session->{run}->finish;
+	my $aborted = 0;
 	for my $line (split /\n/, slurp_file("$session->{script}.err"))
 	{
+		++$aborted if $line =~ /transaction is aborted/;
 		next if $line !~ /ERROR|FATAL|PANIC|cannot be folded|connection/;
 		next if $line =~ $expected && $session->{name} =~ /writer|alone/;
+		next if $line =~ /statement timeout/ && $session->{name} eq 'folder';
 		my ($number) = $line =~ /sql:(\d+): /;
 		push @differences, "session $session->{name}: $line\n" . ($number ? substr($session->{lines}[ $number - 1 ], 0, 1_500) : '');
 	}
@@ -133,8 +139,8 @@ sub finish
 		push @differences, "session $session->{name}:\n" . $statement =~ s/(?<=, )(?=(?:source|grouped|plain) AS)|(?= (?:FROM|WHERE|GROUP BY|SELECT 'Q') )/\n/gr
 		  . "\n" . $difference =~ s/  (?=(?:usage|plain|verify)\()/\n/gr;
 	}
-	my $questions = grep { /^(?:BEGIN; )?WITH ours/ } @{ $session->{lines} };
-	push @differences, "session $session->{name} answered $answered{Q} of $questions questions\n" if $answered{Q} < $questions && $session->{name} =~ /alone|reader|afterwards/;
+	my $questions = grep { /^(?:DECLARE c CURSOR FOR )?WITH ours/ } @{ $session->{lines} };
+	push @differences, "session $session->{name} answered $answered{Q} of $questions questions\n" if $answered{Q} + $aborted < $questions && $session->{name} =~ /alone|reader|afterwards/;
 	$answers += $answered{Q};
 	$verifications += $answered{V};
 	note(sprintf '%s: %.1f s', $session->{name}, Time::HiRes::time() - $session->{started});
@@ -167,6 +173,8 @@ while ($asked < $questions * 0.4)
 	push @lines, rebuild($random) if $random->chance(15);
 	push @lines, 'BEGIN;', rebuild($random), $ask->(), 'ROLLBACK;' if $random->chance(5);
 	push @lines, verify($random) if $random->chance(5);
+	# A cursor has the snapshot of when it was declared.
+	push @lines, 'BEGIN;', cursor($ask->()), $events->statement(5), 'SELECT meter.fold();', 'FETCH ALL c;', $random->pick('COMMIT;', 'ROLLBACK;') if $random->chance(15);
 	my $off = $random->chance(15) ? $random->pick(qw(enable_hashagg enable_indexscan enable_bitmapscan enable_seqscan enable_partition_pruning jit)) : undef;
 	push @lines, "SET $off = off;" if $off;
 	push @lines, $ask->() for 1 .. 1 + $random->number(30);
@@ -204,7 +212,9 @@ for my $writer (1 .. 3)
 	for (1 .. $questions * 4)
 	{
 		push @lines, @$stop if $_ % 10 == 0;
-		push @lines, $random->chance(10) ? ('BEGIN;', 'SELECT meter.fold();', 'SELECT pg_sleep(0.01);', 'ROLLBACK;') : 'SELECT meter.fold();';
+		my $kind = $random->number(100);
+		push @lines, $kind < 10 ? ('BEGIN;', 'SELECT meter.fold();', 'SELECT pg_sleep(0.01);', 'ROLLBACK;')
+		  : $kind < 15 ? ('BEGIN;', sprintf('SET LOCAL statement_timeout = %d;', 1 + $random->number(5)), 'SELECT meter.fold();', 'COMMIT;') : 'SELECT meter.fold();';
 		push @lines, sprintf 'SELECT pg_sleep(%.4f);', $random->number(30) / 10_000;
 	}
 	push @others, [ 'folder', @lines ];
@@ -240,8 +250,10 @@ $node->safe_psql('postgres', 'INSERT INTO stop DEFAULT VALUES');
 finish($_) for @running;
 judge('many sessions: usage is what the events of its snapshot add up to');
 
-# --- quiet again
+# --- quiet again, after a crash
 
+$node->stop('immediate');
+$node->start;
 @lines = ('SELECT meter.fold();', verify($random));
 push @lines, $ask->() for 1 .. $questions * 0.1;
 push @lines, rebuild($random) for 1 .. 5;

@@ -231,7 +231,7 @@ sub transaction
 	if ($random->chance(8))
 	{
 		my $name = $self->{prefix} . $random->large(1 << 50);
-		return (@lines, "PREPARE TRANSACTION '$name';", $random->pick('COMMIT', 'COMMIT', 'ROLLBACK') . " PREPARED '$name';");
+		return (@lines, "PREPARE TRANSACTION '$name';", (map { $inside->('READ COMMITTED') } 1 .. $random->number(3)), $random->pick('COMMIT', 'COMMIT', 'ROLLBACK') . " PREPARED '$name';");
 	}
 	return (@lines, $random->pick('COMMIT;', 'COMMIT;', 'COMMIT;', 'ROLLBACK;'));
 }
