@@ -195,13 +195,14 @@ for my $writer (1 .. 3)
 	my $random = Differential::Random->new($seed, $writer);
 	my $events = Differential::Events->new($random, $now, "w$writer-", @current);
 	my $question = Differential::Question->new($random, $now, \%changes, [ @{ $events->{times} }, @{ $question->{times} } ]);
+	my $own = 0;
 	my @lines;
 	for (1 .. $questions)
 	{
 		push @lines, @$stop if $_ % 4 == 0;
 		push @lines, $random->chance(15)
 		  ? $events->batch(map { $random->pick(@shared) } 1 .. 5)
-		  : $events->transaction(8, sub { $random->chance(80) ? sprintf('SELECT pg_sleep(%.4f);', $random->number(200) / 10_000) : $question->ask($writer * 1_000_000 + $_) });
+		  : $events->transaction(8, sub { $random->chance(80) ? sprintf('SELECT pg_sleep(%.4f);', $random->number(200) / 10_000) : $question->ask($writer * 1_000_000 + ++$own) });
 		push @lines, sprintf 'SELECT pg_sleep(%.4f);', $random->number(500) / 10_000;
 	}
 	push @others, [ "writer$writer", @lines ];

@@ -111,6 +111,8 @@ sub aggregate
 	my ($aggregation) = @_;
 	return 'count(*)::text' if $aggregation eq 'count';
 	return q(trim_scale((array_agg(value ORDER BY t DESC, id DESC))[1])::text) if $aggregation eq 'last';
+	# Not avg(), whose digits depend on the trailing zeros of the sum that it makes.
+	return 'trim_scale(trim_scale(sum(value)) / count(*))::text' if $aggregation eq 'avg';
 	return "trim_scale($aggregation(value))::text";
 }
 
