@@ -19,7 +19,7 @@ use Differential::Question;
 use Differential::Random;
 use Differential::Time qw(literal month_start);
 
-my $questions = $ENV{METER_QUESTIONS} || 3_000;
+my $questions = $ENV{METER_QUESTIONS} || 4_000;
 # The time is part of the seed: what is recent and what is to come depend on it.
 my ($seed, $now) = ($ENV{METER_SEED} // '') =~ /^(\d+)\@(\d+)$/ ? ($1, $2) : ($ENV{METER_SEED} || int(Time::HiRes::time() * 1_000) % 1_000_000_007, time);
 diag("METER_SEED=$seed\@$now METER_QUESTIONS=$questions");
@@ -202,7 +202,11 @@ for my $writer (1 .. 3)
 		push @lines, @$stop if $_ % 4 == 0;
 		push @lines, $random->chance(15)
 		  ? $events->batch(map { $random->pick(@shared) } 1 .. 5)
-		  : $events->transaction(8, sub { $random->chance(80) ? sprintf('SELECT pg_sleep(%.4f);', $random->number(200) / 10_000) : $question->ask($writer * 1_000_000 + ++$own) });
+		  : $events->transaction(8, sub {
+				return $question->ask($writer * 1_000_000 + ++$own) if $random->chance(25);
+				return 'SELECT meter.fold();' if $_[0] eq 'READ COMMITTED' && $random->chance(25);
+				return sprintf 'SELECT pg_sleep(%.4f);', $random->number(200) / 10_000;
+			});
 		push @lines, sprintf 'SELECT pg_sleep(%.4f);', $random->number(500) / 10_000;
 	}
 	push @others, [ "writer$writer", @lines ];
@@ -222,7 +226,7 @@ for my $writer (1 .. 3)
 	@lines = ();
 	for (1 .. $questions)
 	{
-		push @lines, @$stop, rebuild($random);
+		push @lines, @$stop, $random->pick(rebuild($random), 'SELECT meter.fold();');
 		push @lines, verify($random) if $random->chance(20);
 		push @lines, sprintf 'SELECT pg_sleep(%.4f);', $random->number(500) / 10_000;
 	}
