@@ -83,6 +83,9 @@ sub rebuild
 	  quoted($random->chance(30) ? $random->pick(@Differential::Events::METERS) : undef);
 }
 
+# A fold that begins a new generation of deltas: the sequence counts what was folded since the last.
+sub fold_and_begin { return ("SELECT setval('meter.rollup_folded_seq', 100000);", 'SELECT meter.fold();') }
+
 # A question asked later, under the snapshot there is now.
 sub cursor { return 'DECLARE c CURSOR FOR ' . $_[0] }
 
@@ -168,7 +171,7 @@ while ($asked < $questions * 0.4)
 {
 	push @lines, $events->transaction(20, sub { $random->chance(40) && $_[0] eq 'READ COMMITTED' ? $random->pick('SELECT meter.fold();', rebuild($random)) : $ask->() })
 	  for 1 .. $random->number(4);
-	push @lines, 'SELECT meter.fold();' if $random->chance(50);
+	push @lines, $random->chance(10) ? fold_and_begin() : 'SELECT meter.fold();' if $random->chance(50);
 	push @lines, 'BEGIN;', 'SELECT meter.fold();', $ask->(), 'ROLLBACK;' if $random->chance(10);
 	push @lines, rebuild($random) if $random->chance(15);
 	push @lines, 'BEGIN;', rebuild($random), $ask->(), 'ROLLBACK;' if $random->chance(5);
@@ -219,7 +222,8 @@ for my $writer (1 .. 3)
 		push @lines, @$stop if $_ % 10 == 0;
 		my $kind = $random->number(100);
 		push @lines, $kind < 10 ? ('BEGIN;', 'SELECT meter.fold();', 'SELECT pg_sleep(0.01);', 'ROLLBACK;')
-		  : $kind < 15 ? ('BEGIN;', sprintf('SET LOCAL statement_timeout = %d;', 1 + $random->number(5)), 'SELECT meter.fold();', 'COMMIT;') : 'SELECT meter.fold();';
+		  : $kind < 14 ? fold_and_begin()
+		  : $kind < 19 ? ('BEGIN;', sprintf('SET LOCAL statement_timeout = %d;', 1 + $random->number(5)), 'SELECT meter.fold();', 'COMMIT;') : 'SELECT meter.fold();';
 		push @lines, sprintf 'SELECT pg_sleep(%.4f);', $random->number(30) / 10_000;
 	}
 	push @others, [ 'folder', @lines ];
@@ -277,8 +281,10 @@ SELECT (SELECT count(*) FROM meter.rollup WHERE grain = 'd' AND hours IS NOT NUL
     (SELECT count(*) FROM meter.rollup_total WHERE grain = 'd' AND hours IS NOT NULL) AS days,
     (SELECT count(*) FROM meter.rollup_days WHERE days_from = month) AS whole_months_of_days,
     (SELECT count(*) FROM meter.rollup_days WHERE days_from > month) AS later_days,
-    (SELECT count(*) FROM meter.rollup WHERE grain = 'm') AS months
+    (SELECT count(*) FROM meter.rollup WHERE grain = 'm') AS months,
+    (SELECT max(generation) FROM meter.rollup_generation) AS generation
 SQL
-note("in the end: $kept (days of users, days, months with all days, months with some, months)");
+note("in the end: $kept (days of users, days, months with all days, months with some, months, generations)");
+ok(!(grep { $_ < 2 } split /\|/, $kept), 'there were cells of every kind, and generations of deltas');
 $node->stop;
 done_testing();
