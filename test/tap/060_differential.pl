@@ -128,6 +128,7 @@ sub finish
 		next if $line =~ /statement timeout/ && $session->{name} eq 'folder';
 		my ($number) = $line =~ /sql:(\d+): /;
 		push @differences, "session $session->{name}: $line\n" . ($number ? substr($session->{lines}[ $number - 1 ], 0, 1_500) : '');
+		utf8::encode($differences[-1]);
 	}
 	my %answered = (Q => 0, V => 0);
 	for my $line (split /\n/, slurp_file("$session->{script}.out"))
@@ -138,6 +139,7 @@ sub finish
 		++$full if $kind eq 'Q' && $count > 1;
 		next if $difference eq '';
 		my ($statement) = grep { /'$kind', $number, [0(]/ } @{ $session->{lines} };
+		utf8::encode($statement);
 		# On several lines, so that none is too long to be shown.
 		push @differences, "session $session->{name}:\n" . $statement =~ s/(?<=, )(?=(?:source|grouped|plain) AS)|(?= (?:FROM|WHERE|GROUP BY|SELECT 'Q') )/\n/gr
 		  . "\n" . $difference =~ s/  (?=(?:usage|plain|verify)\()/\n/gr;

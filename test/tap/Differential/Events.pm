@@ -2,6 +2,7 @@
 package Differential::Events;
 use strict;
 use warnings;
+use utf8;
 use Differential::Time qw(instant literal month_start hot_instants HOUR DAY);
 
 # The meters: aggregation, declared dimensions, and the names that events and questions draw from.
@@ -22,7 +23,7 @@ our %VALUES = (
 	zone => [ '"a"', '"A"', '"b"', '"ä"' ],
 	'a "b' => [ '"x\"y"', '"x\\\\y"', '"\'"', 'null' ]);
 
-our @USERS = ('ann', 'bob', 'Ann', "\x{fc}nal", "o'brien", '{user_id}', 'null', map { "user-$_" } 1 .. 60);
+our @USERS = ('ann', 'bob', 'Ann', 'ünal', "o'brien", '{user_id}', 'null', map { "user-$_" } 1 .. 60);
 
 # What is to come of one stream of random numbers, for the meters named last. `prefix` keeps the
 # keys of streams apart.
