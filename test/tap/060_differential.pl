@@ -208,7 +208,7 @@ for my $writer (1 .. 3)
 		push @lines, $random->chance(15)
 		  ? $events->batch(map { $random->pick(@shared) } 1 .. 5)
 		  : $events->transaction(8, sub {
-				return $question->ask($writer * 1_000_000 + ++$own) if $random->chance(25);
+				return $question->ask($writer * 1_000_000 + ++$own) if $random->chance($_[0] eq 'READ COMMITTED' ? 25 : 70);
 				return 'SELECT meter.fold();' if $_[0] eq 'READ COMMITTED' && $random->chance(25);
 				return sprintf 'SELECT pg_sleep(%.4f);', $random->number(200) / 10_000;
 			});
@@ -224,8 +224,8 @@ for my $writer (1 .. 3)
 		push @lines, @$stop if $_ % 10 == 0;
 		my $kind = $random->number(100);
 		push @lines, $kind < 10 ? ('BEGIN;', 'SELECT meter.fold();', 'SELECT pg_sleep(0.01);', 'ROLLBACK;')
-		  : $kind < 14 ? fold_and_begin()
-		  : $kind < 19 ? ('BEGIN;', sprintf('SET LOCAL statement_timeout = %d;', 1 + $random->number(5)), 'SELECT meter.fold();', 'COMMIT;') : 'SELECT meter.fold();';
+		  : $kind < 20 ? fold_and_begin()
+		  : $kind < 25 ? ('BEGIN;', sprintf('SET LOCAL statement_timeout = %d;', 1 + $random->number(5)), 'SELECT meter.fold();', 'COMMIT;') : 'SELECT meter.fold();';
 		push @lines, sprintf 'SELECT pg_sleep(%.4f);', $random->number(30) / 10_000;
 	}
 	push @others, [ 'folder', @lines ];

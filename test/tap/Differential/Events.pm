@@ -219,6 +219,8 @@ sub transaction
 	return $self->statement($most) if $kind < 40;
 	my $level = $kind < 50 ? 'REPEATABLE READ' : 'READ COMMITTED';
 	my @lines = "BEGIN ISOLATION LEVEL $level;";
+	# Its snapshot grows old while others go on, and what it then records it has to count.
+	push @lines, $inside->($level) if $level eq 'REPEATABLE READ';
 	for my $part (1 .. 1 + $random->number(4))
 	{
 		push @lines, "SAVEPOINT s$part;" if $random->chance(30);
@@ -229,6 +231,7 @@ sub transaction
 		push @lines, $random->pick("ROLLBACK TO s$part;", "RELEASE s$part;") if grep { $_ eq "SAVEPOINT s$part;" } @lines;
 		push @lines, $inside->($level) if $random->chance(15);
 	}
+	push @lines, $inside->($level) if $level eq 'REPEATABLE READ';
 	if ($random->chance(8))
 	{
 		my $name = $self->{prefix} . $random->large(1 << 50);
