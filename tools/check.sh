@@ -93,11 +93,25 @@ clang_accepts() {
             -isystem "$("$PG_CONFIG" --includedir)"
 }
 
+# The wrong versions that test/mutants/run makes: a patch that no longer applies proves nothing.
+mutants_apply() {
+    local patch
+    for patch in "$METER_ROOT"/test/mutants/*.patch; do
+        patch --dry-run -d "$METER_ROOT" -p1 -f <"$patch" || return
+    done
+}
+
 check_lint() {
     local clang=
     step "lint"
     check_one "src/core includes no PostgreSQL" core_knows_no_postgres
     check_one "META.json has the version of meter.control" versions_agree
+    if command -v patch >/dev/null; then
+        check_one "the patches in test/mutants apply" mutants_apply
+    else
+        say "skip there is no patch to see whether those in test/mutants apply"
+        count 0 0 1
+    fi
     for clang in clang++ clang++-{14..21} ''; do
         if [ -n "$clang" ] && command -v "$clang" >/dev/null; then break; fi
     done
@@ -228,7 +242,7 @@ run_prove() {
     as_tester env PERL5LIB="$METER_PGXS_TEST/perl" PG_REGRESS="$METER_PGXS_TEST/regress/pg_regress" \
         TESTDIR="$2" TESTDATADIR="$2/tmp_check" TESTLOGDIR="$2/log" METER_SOURCE="$METER_TMP/source" \
         METER_CHECKOUT="$METER_ROOT" METER_TRACE="${METER_TRACE:-}" METER_SEED="${METER_SEED:-}" \
-        METER_ROUNDS="${METER_ROUNDS:-}" \
+        METER_ROUNDS="${METER_ROUNDS:-}" METER_QUESTIONS="${METER_QUESTIONS:-}" \
         share_contrib_dir="$METER_TMP/source" prove --norc --verbose --merge "$METER_TMP/source/test/tap/$1.pl"
 }
 
@@ -255,7 +269,7 @@ check_tap() {
             { grep -E '^(not ok\b|#)' "$log" | head -n 100 || true
               say "   ... the last lines of the test and of its servers:"
               tail -n 15 "$log"
-              find "$output" -name '*.log' -path '*/log/*' -exec tail -n 10 {} +; } | cut -c 1-500
+              find "$output" -name '*.log' -path '*/log/*' -exec tail -n 10 {} +; } | cut -c 1-2000
         elif [ "$passed" -eq 0 ]; then
             say "   $(grep -oE 'skipped: .*|^1\.\.0.*' "$log" || echo 'no test was run')"
             count 0 0 1

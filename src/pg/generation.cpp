@@ -66,6 +66,15 @@ Datum open_generations(Run how) {
         "SELECT COALESCE(array_agg(generation), '{0}') || -1 FROM meter.rollup_generation", {}};
     run(select, nullptr, nullptr, how);
     bool null;
+    const Datum seen = PointerGetDatum(DatumGetArrayTypePCopy(result(0, 1, &null)));
+    if (how != Run::kCaller || !IsolationUsesXactSnapshot())
+        return seen;
+    // What this transaction wrote itself may be in a generation that its snapshot is too old to
+    // know. It is open still, since we hold it.
+    static Statement add = {"SELECT $1 || array_agg(generation) FROM meter.rollup_generation",
+                            {INT4ARRAYOID}};
+    const Datum values[] = {seen};
+    run(add, values, nullptr, Run::kLatest);
     return PointerGetDatum(DatumGetArrayTypePCopy(result(0, 1, &null)));
 }
 
