@@ -24,7 +24,8 @@ std::pmr::vector<CellTable::Entry*> CellTable::sorted() {
     std::pmr::vector<Entry*> entries(resource_);
     entries.reserve(cells_.size());
     for (Entry& entry : cells_)
-        entries.push_back(&entry);
+        if (entry.second.wanted)
+            entries.push_back(&entry);
     std::sort(entries.begin(), entries.end(),
               [](const Entry* a, const Entry* b) { return a->first < b->first; });
     return entries;
@@ -35,7 +36,8 @@ RollupTables::RollupTables(std::pmr::memory_resource* resource)
       months(resource),
       total_days(resource),
       total_months(resource),
-      resource_(resource) {}
+      resource_(resource),
+      user_months_(resource) {}
 
 void RollupTables::add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions) {
     const std::int64_t day = key.start - key.start % kDay;
@@ -61,6 +63,30 @@ void RollupTables::finish() {
         total_month.dimensions = day.dimensions;
         total_month.cell.merge(day.cell, key.start - month, resource_);
     }
+    for (const CellTable::Entry* entry : months.sorted()) {
+        const CellKey& key = entry->first;
+        UserMonth& month = user_months_[{key.meter_id, key.start, key.user_id, {}}];
+        ++month.cells;
+        month.event_count += entry->second.cell.event_count;
+        month.first_time = std::min(month.first_time, entry->second.cell.first_time);
+        month.last_time = std::max(month.last_time, entry->second.cell.last_time);
+    }
+}
+
+void RollupTables::choose_days() {
+    for (CellTable::Entry* entry : days.sorted()) {
+        const CellKey& key = entry->first;
+        const std::int64_t month = utc_month_of(key.start).start;
+        const auto found = user_months_.find({key.meter_id, month, key.user_id, {}});
+        entry->second.wanted = found != user_months_.end() && key.start >= found->second.days_from;
+    }
+}
+
+bool UserMonth::is_dense() const {
+    constexpr std::int64_t kEventsToCell = 2;
+    constexpr std::int64_t kEnough = 16;
+    const std::int64_t days = last_time / kDay - first_time / kDay + 1;
+    return event_count >= kEnough * cells && event_count >= kEventsToCell * cells * days;
 }
 
 void merge_stored_day(TableCell& cell, std::int64_t day, const RollupCell& stored,
@@ -77,11 +103,14 @@ void merge_stored_day(TableCell& cell, std::int64_t day, const RollupCell& store
         hour_cell(cell.hours, hour.hour).merge(hour.cell, 0, resource);
 }
 
-std::pmr::string pack_hours(const TableCell& cell, std::int64_t day,
+std::string_view pack_hours(const TableCell& cell, std::int64_t day,
                             std::pmr::memory_resource* resource) {
     if (cell.hours.size() <= 1)
-        return std::pmr::string(resource);
-    return encode_hours(cell.hours, day, resource);
+        return {};
+    const std::pmr::string packed = encode_hours(cell.hours, day, resource);
+    auto* bytes = static_cast<char*>(resource->allocate(packed.size(), 1));
+    packed.copy(bytes, packed.size());
+    return {bytes, packed.size()};
 }
 
 }  // namespace meter

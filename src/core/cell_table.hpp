@@ -19,6 +19,22 @@ struct TableCell {
     HourCells hours;
     std::uintptr_t dimensions = 0;  // whatever stands for them where the table is used
     std::uint64_t row = 0;          // the stored cell that this one replaces; 0: none
+    bool wanted = true;             // whether it is to be stored
+};
+
+// A user's month under way: how dense its usage is, and from when on it has day cells.
+struct UserMonth {
+    static constexpr std::int64_t kNever = INT64_MAX;
+
+    std::int64_t cells = 0;
+    std::int64_t event_count = 0;
+    std::int64_t first_time = INT64_MAX;
+    std::int64_t last_time = INT64_MIN;
+    std::int64_t days_from = kNever;
+
+    // Whether day cells pay: where there are at least two events to a cell, by what is known of the
+    // month so far, and enough of them to tell.
+    bool is_dense() const;
 };
 
 // A hash table of cells; they stay where they are. Memory comes from the resource and goes with it.
@@ -32,9 +48,7 @@ class CellTable {
     // The cell of a key, made where there is none yet. The bytes of the key's user must last.
     TableCell& at(const CellKey& key) { return cells_.try_emplace(key, resource_).first->second; }
 
-    std::size_t size() const { return cells_.size(); }
-
-    // All entries in the order of their keys.
+    // The entries that are wanted, in the order of their keys.
     std::pmr::vector<Entry*> sorted();
 
   private:
@@ -54,6 +68,13 @@ class RollupTables {
     // Fills months, totals and the days' own cells from the hours that were added.
     void finish();
 
+    using UserMonths = std::pmr::unordered_map<CellKey, UserMonth, CellKeyHash>;
+    // The users' months that there are, by keys without a digest.
+    UserMonths& user_months() { return user_months_; }
+
+    // Wants the days' cells alone that user_months() says there are to be.
+    void choose_days();
+
     std::pmr::memory_resource* resource() { return resource_; }
 
     CellTable days;
@@ -63,6 +84,7 @@ class RollupTables {
 
   private:
     std::pmr::memory_resource* resource_;
+    UserMonths user_months_;
 };
 
 // Adds a stored day's cell to one under way: its own numbers, and its hours, which are `packed`, or
@@ -70,8 +92,9 @@ class RollupTables {
 void merge_stored_day(TableCell& cell, std::int64_t day, const RollupCell& stored,
                       std::string_view packed, std::pmr::memory_resource* resource);
 
-// The hours of a day's cell, packed; empty where all its events lie in one hour.
-std::pmr::string pack_hours(const TableCell& cell, std::int64_t day,
+// The hours of a day's cell, packed, in memory of the resource; empty where all its events lie in
+// one hour.
+std::string_view pack_hours(const TableCell& cell, std::int64_t day,
                             std::pmr::memory_resource* resource);
 
 }  // namespace meter

@@ -20,7 +20,7 @@ namespace {
 // context; its methods make no PostgreSQL calls.
 class Deltas {
   public:
-    explicit Deltas(MemoryContext context) : palloc_(context), resource_(&palloc_) {}
+    explicit Deltas(MemoryContext context) : resource_(context) {}
 
     void add(const NewEvent& event, const NumberView& value) {
         const int64 time = to_unix_micros(event.time);
@@ -39,8 +39,7 @@ class Deltas {
     const Map& cells() const { return cells_; }
 
   private:
-    ContextResource palloc_;
-    std::pmr::monotonic_buffer_resource resource_;
+    ContextArena resource_;
     Map cells_{&resource_};
 };
 

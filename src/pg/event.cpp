@@ -103,9 +103,9 @@ bool has_row_triggers() {
     static uint64 known_since = 0;
     if (known_since != catalog_generation()) {
         known_since = catalog_generation();
-        const Relation relation = table_open(relations().meter_event, NoLock);
+        const Relation relation = table_open(relations().meter_event, AccessShareLock);
         known = relation->trigdesc != nullptr && relation->trigdesc->trig_insert_before_row;
-        table_close(relation, NoLock);
+        table_close(relation, AccessShareLock);
     }
     return known;
 }

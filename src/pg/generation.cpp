@@ -61,22 +61,35 @@ int32 hold_generation() {
     }
 }
 
-Datum open_generations() {
+Datum open_generations(Run how) {
     static Statement select = {
         "SELECT COALESCE(array_agg(generation), '{0}') || -1 FROM meter.rollup_generation", {}};
-    run(select, nullptr, nullptr, Run::kCaller);
+    run(select, nullptr, nullptr, how);
     bool null;
     return PointerGetDatum(DatumGetArrayTypePCopy(result(0, 1, &null)));
 }
 
-void begin_generation() {
+void count_folded(int64 deltas) {
+    // A reader passes by so many dead deltas of a generation at the worst: a few milliseconds'
+    // worth.
+    constexpr int64 kMostFolded = 100'000;
     // Where there is no row yet, 0 is open, and stays so.
     static Statement insert = {
         "INSERT INTO meter.rollup_generation SELECT g FROM "
         "(SELECT COALESCE(max(generation), 0) AS latest FROM meter.rollup_generation) AS t, "
         "generate_series(latest, latest + 1) AS g ON CONFLICT DO NOTHING",
         {}};
-    run(insert, nullptr, nullptr, Run::kWrite);
+    // A sequence, since a row would leave a dead version behind each time, the very thing that
+    // generations are against. That it does not roll back does no harm.
+    static Statement advance = {
+        "SELECT setval('meter.rollup_folded_seq', CASE WHEN last_value + $1 > $2 THEN 1 "
+        "ELSE last_value + $1 END), last_value + $1 > $2 FROM meter.rollup_folded_seq",
+        {INT8OID, INT8OID}};
+    const Datum values[] = {Int64GetDatum(deltas), Int64GetDatum(kMostFolded)};
+    run(advance, values, nullptr, Run::kWrite);
+    bool null;
+    if (DatumGetBool(result(0, 2, &null)))
+        run(insert, nullptr, nullptr, Run::kWrite);
 }
 
 void close_generations() {

@@ -8,6 +8,8 @@
 
 #include "pg/compat.hpp"
 
+#include "pg/spi.hpp"
+
 namespace meter::pg {
 
 // The generation of deltas that could not be folded, and were set aside: always open.
@@ -17,12 +19,13 @@ inline constexpr int32 kSetAside = -1;
 // an SPI connection.
 int32 hold_generation();
 
-// The open generations by the snapshot of the query that called us, as an int4[] datum in the
-// current memory context. Runs within an SPI connection.
-Datum open_generations();
+// The open generations, kSetAside among them, as an int4[] datum in the current memory context.
+// Runs within an SPI connection.
+Datum open_generations(Run how);
 
-// Begins a new generation. The caller holds the fold lock.
-void begin_generation();
+// Notes that deltas were folded, and after many begins a new generation. The caller holds the fold
+// lock.
+void count_folded(int64 deltas);
 
 // Closes the generations before the latest that no writer can use any more and that have no delta
 // left. The caller holds the fold lock. Does not wait.

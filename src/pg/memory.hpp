@@ -3,6 +3,8 @@
 
 #include "pg/compat.hpp"
 
+#include <algorithm>
+#include <cstdint>
 #include <memory_resource>
 #include <new>
 #include <string_view>
@@ -56,6 +58,38 @@ class ContextResource final : public std::pmr::memory_resource {
     }
 
     MemoryContext context_;
+};
+
+// Memory for many small things that go all at once, with their context: a pointer moves through
+// blocks, and nothing is given back before.
+class ContextArena final : public std::pmr::memory_resource {
+  public:
+    explicit ContextArena(MemoryContext context) noexcept : blocks_(context) {}
+
+  private:
+    void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+        std::size_t skipped = (alignment - reinterpret_cast<std::uintptr_t>(at_)) % alignment;
+        if (left_ < bytes + skipped) {
+            block_size_ = std::min(block_size_ * 2, kLargestBlock);
+            left_ = std::max(bytes + alignment, block_size_);
+            at_ = static_cast<char*>(blocks_.allocate(left_, MAXIMUM_ALIGNOF));
+            skipped = (alignment - reinterpret_cast<std::uintptr_t>(at_)) % alignment;
+        }
+        char* memory = at_ + skipped;
+        at_ = memory + bytes;
+        left_ -= bytes + skipped;
+        return memory;
+    }
+    void do_deallocate(void*, std::size_t, std::size_t) override {}
+    bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
+        return this == &other;
+    }
+
+    static constexpr std::size_t kLargestBlock = 1024 * 1024;
+    ContextResource blocks_;
+    std::size_t block_size_ = 4096;
+    char* at_ = nullptr;
+    std::size_t left_ = 0;
 };
 
 // The bytes of a text (detoasted, in the current memory context where that was needed).

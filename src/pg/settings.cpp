@@ -6,6 +6,10 @@
 
 #include "core/dimensions.hpp"
 
+extern "C" {
+#include "utils/varlena.h"
+}
+
 namespace meter::pg {
 
 char* setting_org = nullptr;

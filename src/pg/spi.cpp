@@ -27,6 +27,8 @@ int execute_by_index(SPIPlanPtr plan, const Datum* values, const char* nulls, bo
 }  // namespace
 
 uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how, long limit) {
+    // SPI would leave its own current.
+    const MemoryContext caller_context = CurrentMemoryContext;
     if (statement.plan == nullptr) {
         int count = 0;
         while (count < Statement::kMaxArgs && statement.types[count] != InvalidOid)
@@ -47,6 +49,7 @@ uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how
             : SPI_execute_plan(statement.plan, const_cast<Datum*>(values), nulls, read_only, limit);
     if (how == Run::kLatest)
         PopActiveSnapshot();
+    MemoryContextSwitchTo(caller_context);
     if (code < 0)
         elog(ERROR, "cannot run \"%s\": %s", statement.sql, SPI_result_code_string(code));
     return SPI_processed;

@@ -32,7 +32,7 @@ enum class Run {
 
 // Runs `statement` within an SPI connection; at most `limit` rows (0: all). `nulls` is as SPI wants
 // it, a character for each argument, or nullptr. The rows are in SPI_tuptable; returns their
-// number, or that of the rows changed. Raises PostgreSQL errors.
+// number, or that of the rows changed. The current memory context stays. Raises PostgreSQL errors.
 uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how, long limit = 0);
 
 // Runs a command that is not to be kept: DDL, put together for the call. Raises PostgreSQL errors.

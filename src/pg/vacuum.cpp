@@ -3,10 +3,11 @@
 #include <algorithm>
 
 extern "C" {
-#include "access/table.h"
+#include "access/relation.h"
 #include "access/transam.h"
 #include "commands/extension.h"
 #include "nodes/makefuncs.h"
+#include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/backend_status.h"
 #include "utils/lsyscache.h"

@@ -33,6 +33,7 @@ extern "C" {
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
+#include "utils/varlena.h"
 }
 
 namespace meter::pg {

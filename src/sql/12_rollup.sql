@@ -55,6 +55,10 @@ COMMENT ON TABLE meter.rollup_generation IS
 'the open generations of deltas: the greatest is the one being written; empty: generation 0 alone is open. All deltas of a closed one have been folded';
 COMMENT ON COLUMN meter.rollup_generation.generation IS 'the generation, meter.rollup_pending.generation';
 
+CREATE SEQUENCE meter.rollup_folded_seq AS bigint;
+COMMENT ON SEQUENCE meter.rollup_folded_seq IS
+'how many deltas have been folded since the last generation was begun, plus one; roughly';
+
 CREATE TABLE meter.rollup (
     first_timestamp timestamptz NOT NULL,
     last_timestamp timestamptz NOT NULL,
@@ -168,6 +172,7 @@ COMMENT ON TRIGGER forget_cached_row ON meter.rollup_generation IS 'the same for
 
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup_pending', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup_generation', '');
+SELECT pg_catalog.pg_extension_config_dump('meter.rollup_folded_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup_total', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup_days', '');
