@@ -269,11 +269,20 @@ bool wait_until(TimestampTz until) {
 }
 
 // A worker whose database is not there fails to connect, which ends it; the postmaster starts it
-// again. At its end it stays for a while, or until a signal, lest it fill the log.
+// again. At its end it stays for a while, lest it fill the log; not when it is to stop, nor when
+// someone waits for an answer of every process.
 void linger(int code, Datum) {
-    if (!connected && code != 0)
-        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kLingerMs,
+    if (connected || code == 0)
+        return;
+    const TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kLingerMs);
+    while (!ShutdownRequestPending && !ProcSignalBarrierPending) {
+        const long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+        if (left <= 0)
+            break;
+        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
                         PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+    }
 }
 
 void set_option(const char* name, const char* value) {
@@ -281,11 +290,16 @@ void set_option(const char* name, const char* value) {
 }
 
 void connect() {
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    // Until we are connected SIGTERM is only taken note of, also where connecting fails.
+    pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+    BackgroundWorkerUnblockSignals();
     before_shmem_exit(linger, static_cast<Datum>(0));
-    ResetLatch(MyLatch);
-    CHECK_FOR_INTERRUPTS();
     BackgroundWorkerInitializeConnection(MyBgworkerEntry->bgw_extra, nullptr, 0);
     connected = true;
+    pqsignal(SIGTERM, die);
+    if (ShutdownRequestPending)
+        proc_exit(1);
     // What the database or the configuration sets for sessions is not for us.
     set_option("default_transaction_isolation", "read committed");
     set_option("default_transaction_deferrable", "off");
@@ -352,9 +366,6 @@ PGDLLEXPORT void meter_worker_main(Datum);
 
 void meter_worker_main(Datum) {
     meter::pg::enter([] {
-        pqsignal(SIGHUP, SignalHandlerForConfigReload);
-        pqsignal(SIGTERM, die);
-        BackgroundWorkerUnblockSignals();
         meter::pg::connect();
         ereport(LOG, (errmsg("meter worker for database \"%s\" has started",
                              MyBgworkerEntry->bgw_extra)));
