@@ -69,8 +69,10 @@ void add_sum(ExactSum& sum, const ExactSum& other, std::pmr::memory_resource* re
 
 // Adds to a cell's count. Throws Error kOutOfRange past 2^63 - 1.
 void add_count(std::int64_t& count, std::int64_t more) {
-    if (__builtin_add_overflow(count, more, &count))
+    std::int64_t sum = 0;
+    if (__builtin_add_overflow(count, more, &sum))
         throw Error(ErrorKind::kOutOfRange, "a count of events is out of range");
+    count = sum;
 }
 
 // Whether a cell is what one event makes of it, so that its minimum, maximum, last value, first

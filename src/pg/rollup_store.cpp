@@ -1,0 +1,363 @@
+#include "pg/rollup_store.hpp"
+
+#include "core/calendar.hpp"
+#include "pg/cells.hpp"
+#include "pg/memory.hpp"
+#include "pg/numeric.hpp"
+#include "pg/spi.hpp"
+#include "pg/values.hpp"
+
+extern "C" {
+#include "storage/itemptr.h"
+}
+
+namespace meter::pg {
+
+namespace {
+
+// One of the two tables, with its statements.
+struct RollupTable {
+    bool by_user;
+    Statement load;
+    Statement insert;
+    Statement update;
+};
+
+#define METER_CELL_NUMBERS                                                                  \
+    "r.first_timestamp, r.last_timestamp, r.event_count, r.last_id, r.dirty, r.value_sum, " \
+    "r.value_min, r.value_max, r.last_value, r.value_time, r.hours"
+#define METER_SET_CELL                                                                          \
+    " r SET first_timestamp = k.first, last_timestamp = k.last, event_count = k.n, "            \
+    "last_id = k.id, dirty = k.dirty, value_sum = k.s, value_min = k.low, value_max = k.high, " \
+    "last_value = k.latest, value_time = k.t, hours = k.hours FROM unnest($1, $2, $3, $4, $5, " \
+    "$6, $7, $8, $9, $10, $11, $12) AS k (tid, first, last, n, id, dirty, s, low, high, "       \
+    "latest, t, hours) WHERE r.ctid = k.tid"
+
+// Sizes of chunks bound the memory that one statement's arrays take.
+constexpr int kChunk = 20'000;
+
+constexpr Oid kTidArray = TIDARRAYOID;
+constexpr Oid kBoolArray = BOOLARRAYOID;
+
+RollupTable kByUser = {
+    true,
+    {"SELECT k.ordinality, r.ctid, " METER_CELL_NUMBERS
+     " FROM unnest($2, $3, $4, $5) WITH ORDINALITY AS k (meter_id, start, digest, user_id) "
+     "JOIN meter.rollup r ON r.meter_id = k.meter_id AND r.grain = $1 AND r.start = k.start "
+     "AND r.user_id = k.user_id AND r.digest = k.digest",
+     {CHAROID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, TEXTARRAYOID},
+     true},
+    {"INSERT INTO meter.rollup (grain, first_timestamp, last_timestamp, event_count, last_id, "
+     "dirty, value_sum, value_min, value_max, last_value, value_time, hours, start, digest, "
+     "meter_id, dimensions, user_id) SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, "
+     "$10, $11, $12, $13, $14, $15, $16, $17)",
+     {CHAROID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, kBoolArray,
+      NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
+      BYTEAARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, INT4ARRAYOID, JSONBARRAYOID, TEXTARRAYOID}},
+    {"UPDATE meter.rollup" METER_SET_CELL,
+     {kTidArray, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, kBoolArray,
+      NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
+      BYTEAARRAYOID}}};
+
+RollupTable kTotal = {
+    false,
+    {"SELECT k.ordinality, r.ctid, " METER_CELL_NUMBERS
+     " FROM unnest($2, $3, $4) WITH ORDINALITY AS k (meter_id, start, digest) "
+     "JOIN meter.rollup_total r ON r.meter_id = k.meter_id AND r.grain = $1 "
+     "AND r.start = k.start AND r.digest = k.digest",
+     {CHAROID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID},
+     true},
+    {"INSERT INTO meter.rollup_total (grain, first_timestamp, last_timestamp, event_count, "
+     "last_id, dirty, value_sum, value_min, value_max, last_value, value_time, hours, start, "
+     "digest, meter_id, dimensions) SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, "
+     "$10, $11, $12, $13, $14, $15, $16)",
+     {CHAROID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, kBoolArray,
+      NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
+      BYTEAARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, INT4ARRAYOID, JSONBARRAYOID}},
+    {"UPDATE meter.rollup_total" METER_SET_CELL,
+     {kTidArray, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, kBoolArray,
+      NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
+      BYTEAARRAYOID}}};
+
+// Reads the columns of METER_CELL_NUMBERS, from `column` on, into an empty cell.
+void read_cell(uint64 row, int column, RollupCell* cell, std::pmr::memory_resource* resource) {
+    bool null;
+    const auto next = [&] { return result(row, column++, &null); };
+    cell->first_time = to_unix_micros(DatumGetTimestampTz(next()));
+    cell->last_time = to_unix_micros(DatumGetTimestampTz(next()));
+    cell->event_count = DatumGetInt64(next());
+    cell->last_id = DatumGetInt64(next());
+    cell->dirty = DatumGetBool(next());
+    cell->value_sum.add(view_numeric(next()), resource);
+    cell->value_min.assign(view_numeric(next()), resource);
+    cell->value_max.assign(view_numeric(next()), resource);
+    cell->last_value.assign(view_numeric(next()), resource);
+    cell->value_time.add(view_numeric(next()), resource);
+}
+
+// Adds to `count` cells what is stored for them.
+void load_cells(RollupTable* table, char grain, CellTable::Entry* const* entries, int count,
+                std::pmr::memory_resource* resource) {
+    Columns keys = make_columns({INT4OID, TIMESTAMPTZOID, UUIDOID, TEXTOID}, count);
+    for (; keys.rows < count; ++keys.rows) {
+        const CellKey& key = entries[keys.rows]->first;
+        put(keys, 0, Int32GetDatum(key.meter_id));
+        put(keys, 1, TimestampTzGetDatum(to_timestamptz(key.start)));
+        put(keys, 2, uuid_datum(key.digest));
+        if (table->by_user)
+            put(keys, 3, text_datum(key.user_id));
+    }
+    keys.count = table->by_user ? 4 : 3;
+    Datum values[5] = {CharGetDatum(grain)};
+    column_arrays(keys, values + 1);
+    const uint64 found = run(table->load, values, nullptr, Run::kWrite);
+    for (uint64 row = 0; row < found; ++row) {
+        bool null;
+        CellTable::Entry* entry = entries[DatumGetInt64(result(row, 1, &null)) - 1];
+        const auto* tid = reinterpret_cast<ItemPointer>(DatumGetPointer(result(row, 2, &null)));
+        entry->second.row = static_cast<std::uint64_t>(ItemPointerGetBlockNumber(tid)) << 16 |
+                            ItemPointerGetOffsetNumber(tid);
+        RollupCell stored;
+        read_cell(row, 3, &stored, resource);
+        if (grain == 'm') {
+            entry->second.cell.merge(stored, 0, resource);
+            continue;
+        }
+        const Datum hours = result(row, 13, &null);
+        std::string_view packed;
+        if (!null) {
+            const bytea* bytes = DatumGetByteaPP(hours);
+            packed = {VARDATA_ANY(bytes), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(bytes))};
+        }
+        merge_stored_day(entry->second, entry->first.start, stored, packed, resource);
+    }
+    SPI_freetuptable(SPI_tuptable);
+}
+
+Datum bytea_datum(std::string_view bytes) {
+    // A bytea looks like a text.
+    return text_datum(bytes);
+}
+
+// Fills the eleven columns of a row's numbers, from `first` on.
+void put_cell(Columns& columns, int first, const TableCell& entry, char grain, int64 start,
+              std::pmr::memory_resource* resource) {
+    const RollupCell& cell = entry.cell;
+    put(columns, first, TimestampTzGetDatum(to_timestamptz(cell.first_time)));
+    put(columns, first + 1, TimestampTzGetDatum(to_timestamptz(cell.last_time)));
+    put(columns, first + 2, Int64GetDatum(cell.event_count));
+    put(columns, first + 3, Int64GetDatum(cell.last_id));
+    put(columns, first + 4, BoolGetDatum(cell.dirty));
+    put(columns, first + 5, numeric_datum(cell.value_sum));
+    put(columns, first + 6, numeric_datum(cell.value_min));
+    put(columns, first + 7, numeric_datum(cell.value_max));
+    put(columns, first + 8, numeric_datum(cell.last_value));
+    put(columns, first + 9, numeric_datum(cell.value_time));
+    const std::string_view packed =
+        grain == 'd' ? pack_hours(entry, start, resource) : std::string_view();
+    if (packed.empty())
+        put_null(columns, first + 10);
+    else
+        put(columns, first + 10, bytea_datum(packed));
+}
+
+void insert_cells(RollupTable* table, char grain, CellTable::Entry* const* entries, int count,
+                  std::pmr::memory_resource* resource) {
+    Columns columns = make_columns({TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID,
+                                    NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID,
+                                    BYTEAOID, TIMESTAMPTZOID, UUIDOID, INT4OID, JSONBOID, TEXTOID},
+                                   count);
+    for (int i = 0; i < count; ++i) {
+        const CellKey& key = entries[i]->first;
+        const TableCell& entry = entries[i]->second;
+        if (entry.row != 0)
+            continue;
+        put_cell(columns, 0, entry, grain, key.start, resource);
+        put(columns, 11, TimestampTzGetDatum(to_timestamptz(key.start)));
+        put(columns, 12, uuid_datum(key.digest));
+        put(columns, 13, Int32GetDatum(key.meter_id));
+        put(columns, 14, static_cast<Datum>(entry.dimensions));
+        put(columns, 15, table->by_user ? text_datum(key.user_id) : static_cast<Datum>(0));
+        ++columns.rows;
+    }
+    if (columns.rows == 0)
+        return;
+    columns.count = table->by_user ? 16 : 15;
+    Datum values[17] = {CharGetDatum(grain)};
+    column_arrays(columns, values + 1);
+    run(table->insert, values, nullptr, Run::kWrite);
+}
+
+void update_cells(RollupTable* table, char grain, CellTable::Entry* const* entries, int count,
+                  std::pmr::memory_resource* resource) {
+    Columns columns =
+        make_columns({TIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID, NUMERICOID,
+                      NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, BYTEAOID},
+                     count);
+    for (int i = 0; i < count; ++i) {
+        const TableCell& entry = entries[i]->second;
+        if (entry.row == 0)
+            continue;
+        auto* tid = static_cast<ItemPointer>(palloc(sizeof(ItemPointerData)));
+        ItemPointerSet(tid, static_cast<BlockNumber>(entry.row >> 16),
+                       static_cast<OffsetNumber>(entry.row & 0xFFFF));
+        put(columns, 0, PointerGetDatum(tid));
+        put_cell(columns, 1, entry, grain, entries[i]->first.start, resource);
+        ++columns.rows;
+    }
+    if (columns.rows == 0)
+        return;
+    Datum values[12];
+    column_arrays(columns, values);
+    const uint64 updated = run(table->update, values, nullptr, Run::kWrite);
+    // Somebody changed cells without the lock. Nothing of ours is done yet that would stay.
+    if (updated != static_cast<uint64>(columns.rows))
+        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                        errmsg("cells of the rollups were changed while they were folded into")));
+}
+
+void store_entries(RollupTable* table, char grain, CellTable::Entry* const* entries, int count,
+                   std::pmr::memory_resource* resource) {
+    const MemoryContext chunk_context =
+        AllocSetContextCreate(CurrentMemoryContext, "rollup chunk", ALLOCSET_DEFAULT_SIZES);
+    const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
+    for (int at = 0; at < count; at += kChunk) {
+        CHECK_FOR_INTERRUPTS();
+        const int size = Min(kChunk, count - at);
+        load_cells(table, grain, entries + at, size, resource);
+        insert_cells(table, grain, entries + at, size, resource);
+        update_cells(table, grain, entries + at, size, resource);
+        MemoryContextReset(chunk_context);
+    }
+    MemoryContextSwitchTo(caller_context);
+    MemoryContextDelete(chunk_context);
+}
+
+// Plain data of a vector that lives in the current memory context.
+template <typename T>
+struct Span {
+    T* items;
+    int count;
+};
+
+Span<CellTable::Entry*> sorted_entries(CellTable* table) {
+    auto* entries =
+        make_in<std::pmr::vector<CellTable::Entry*>>(CurrentMemoryContext, table->sorted());
+    return {entries->data(), static_cast<int>(entries->size())};
+}
+
+using UserMonthEntry = RollupTables::UserMonths::value_type;
+
+Span<UserMonthEntry*> user_months(RollupTables* tables) {
+    auto* entries = make_in<std::pmr::vector<UserMonthEntry*>>(CurrentMemoryContext);
+    for (UserMonthEntry& entry : tables->user_months())
+        entries->push_back(&entry);
+    return {entries->data(), static_cast<int>(entries->size())};
+}
+
+// Meter, month and user of each as arrays.
+void key_arrays(const Span<UserMonthEntry*>& entries, Datum* arrays) {
+    Columns keys = make_columns({INT4OID, TIMESTAMPTZOID, TEXTOID}, entries.count);
+    for (; keys.rows < entries.count; ++keys.rows) {
+        const CellKey& key = entries.items[keys.rows]->first;
+        put(keys, 0, Int32GetDatum(key.meter_id));
+        put(keys, 1, TimestampTzGetDatum(to_timestamptz(key.start)));
+        put(keys, 2, text_datum(key.user_id));
+    }
+    column_arrays(keys, arrays);
+}
+
+}  // namespace
+
+void decide_days(RollupTables* tables) {
+    static Statement known = {
+        "SELECT k.ordinality, d.days_from FROM unnest($1, $2, $3) WITH ORDINALITY "
+        "AS k (meter_id, month, user_id) JOIN meter.rollup_days d ON d.meter_id = k.meter_id "
+        "AND d.month = k.month AND d.user_id = k.user_id",
+        {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID},
+        true};
+    // What is stored of the month, and whether the month before had day cells.
+    static Statement stored = {
+        "SELECT r.cells, r.events, r.first, r.last, EXISTS (SELECT FROM meter.rollup_days d "
+        "WHERE d.meter_id = k.meter_id AND d.month = (k.month AT TIME ZONE 'UTC' - interval '1 "
+        "month') AT TIME ZONE 'UTC' AND d.user_id = k.user_id) "
+        "FROM unnest($1, $2, $3) WITH ORDINALITY AS k (meter_id, month, user_id), "
+        "LATERAL (SELECT count(*) AS cells, sum(r.event_count)::bigint AS events, "
+        "min(r.first_timestamp) AS first, max(r.last_timestamp) AS last FROM meter.rollup r "
+        "WHERE r.meter_id = k.meter_id AND r.grain = 'm' AND r.start = k.month "
+        "AND r.user_id = k.user_id) AS r ORDER BY k.ordinality",
+        {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID},
+        true};
+    static Statement insert = {
+        "INSERT INTO meter.rollup_days (meter_id, month, user_id, days_from) "
+        "SELECT * FROM unnest($1, $2, $3, $4)",
+        {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID}};
+    Span<UserMonthEntry*> entries = user_months(tables);
+    Datum keys[3];
+    key_arrays(entries, keys);
+    bool null;
+    const uint64 covered = run(known, keys, nullptr, Run::kWrite);
+    for (uint64 row = 0; row < covered; ++row)
+        entries.items[DatumGetInt64(result(row, 1, &null)) - 1]->second.days_from =
+            to_unix_micros(DatumGetTimestampTz(result(row, 2, &null)));
+
+    int left = 0;
+    for (int i = 0; i < entries.count; ++i)
+        if (entries.items[i]->second.days_from == UserMonth::kNever)
+            entries.items[left++] = entries.items[i];
+    entries.count = left;
+    if (left > 0) {
+        key_arrays(entries, keys);
+        const uint64 count = run(stored, keys, nullptr, Run::kWrite);
+        Columns rows =
+            make_columns({INT4OID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID}, entries.count);
+        for (uint64 row = 0; row < count; ++row) {
+            const CellKey& key = entries.items[row]->first;
+            UserMonth& month = entries.items[row]->second;
+            // Days that events were folded for already would be short of those.
+            int64 from = key.start;
+            const int64 cells = DatumGetInt64(result(row, 1, &null));
+            if (cells > 0) {
+                const int64 last = to_unix_micros(DatumGetTimestampTz(result(row, 4, &null)));
+                from = day_start(last) + kDayMicros;
+                month.cells = Max(month.cells, cells);
+                month.event_count += DatumGetInt64(result(row, 2, &null));
+                month.first_time = Min(month.first_time,
+                                       to_unix_micros(DatumGetTimestampTz(result(row, 3, &null))));
+                month.last_time = Max(month.last_time, last);
+            }
+            const bool as_before = cells == 0 && DatumGetBool(result(row, 5, &null));
+            if (!(as_before || month.is_dense()) || from >= utc_month_of(key.start).end)
+                continue;
+            month.days_from = from;
+            put(rows, 0, Int32GetDatum(key.meter_id));
+            put(rows, 1, TimestampTzGetDatum(to_timestamptz(key.start)));
+            put(rows, 2, text_datum(key.user_id));
+            put(rows, 3, TimestampTzGetDatum(to_timestamptz(from)));
+            ++rows.rows;
+        }
+        if (rows.rows > 0) {
+            Datum values[4];
+            column_arrays(rows, values);
+            run(insert, values, nullptr, Run::kWrite);
+        }
+    }
+    tables->choose_days();
+}
+
+void store_rollups(RollupTables* tables) {
+    const struct {
+        RollupTable* table;
+        char grain;
+        CellTable* cells;
+    } parts[] = {{&kByUser, 'd', &tables->days},
+                 {&kByUser, 'm', &tables->months},
+                 {&kTotal, 'd', &tables->total_days},
+                 {&kTotal, 'm', &tables->total_months}};
+    for (const auto& part : parts) {
+        const Span<CellTable::Entry*> entries = sorted_entries(part.cells);
+        store_entries(part.table, part.grain, entries.items, entries.count, tables->resource());
+    }
+}
+
+}  // namespace meter::pg
