@@ -25,7 +25,7 @@ constexpr uint64 kWorthwhile = 20'000;
 // Deltas folded and not vacuumed yet, oldest first. A vacuum removes those whose fold every
 // snapshot sees; behind a snapshot held for long it would read the table in vain.
 struct Folded {
-    TransactionId xid;
+    TransactionId next_xid;  // above that of the fold and of its subtransactions
     uint64 deltas;
 };
 constexpr int kMaxFolded = 64;
@@ -42,7 +42,7 @@ uint64 total() {
 // How many entries a vacuum could remove whose horizon is `horizon`.
 int removable(TransactionId horizon) {
     int count = 0;
-    while (count < folded_count && TransactionIdPrecedes(folded[count].xid, horizon))
+    while (count < folded_count && TransactionIdPrecedesOrEquals(folded[count].next_xid, horizon))
         ++count;
     return count;
 }
@@ -85,14 +85,14 @@ VacuumParams vacuum_params() {
 
 }  // namespace
 
-void note_folded(TransactionId xid, uint64 deltas) {
+void note_folded(TransactionId next_xid, uint64 deltas) {
     if (folded_count == kMaxFolded) {
         // The two oldest become one, which counts as the younger of them.
         folded[1].deltas += folded[0].deltas;
         std::copy(folded + 1, folded + folded_count, folded);
         --folded_count;
     }
-    folded[folded_count++] = {xid, deltas};
+    folded[folded_count++] = {next_xid, deltas};
 }
 
 bool vacuum_pending() {

@@ -22,6 +22,7 @@
 #include "pg/vacuum.hpp"
 
 extern "C" {
+#include "access/transam.h"
 #include "nodes/value.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -73,6 +74,7 @@ struct Job {
 
 MemoryContext job_context = nullptr;  // emptied after each job
 bool connected = false;
+bool partitions_at_once = false;  // not only when the hour is over
 
 void begin_transaction() {
     SetCurrentStatementStartTimestamp();
@@ -125,14 +127,14 @@ int64 fold_batch() {
     begin_transaction();
     Readiness ready = readiness();
     uint64 folded = 0;
-    TransactionId xid = InvalidTransactionId;
+    TransactionId next_xid = InvalidTransactionId;
     if (ready == Readiness::kReady) {
         const Call call = begin_owner_call("fold");
         if (has_work()) {
             if (lock_rollups()) {
                 pgstat_report_activity(STATE_RUNNING, "folding");
                 folded = fold_pending(setting_fold_batch);
-                xid = GetTopTransactionIdIfAny();
+                next_xid = ReadNextTransactionId();
             } else {
                 ready = Readiness::kLocked;
             }
@@ -141,8 +143,14 @@ int64 fold_batch() {
     }
     end_transaction(folded > 0);
     report_idle(ready);
-    if (folded > 0 && TransactionIdIsValid(xid))
-        note_folded(xid, folded);
+    // Whatever was made or restored meanwhile may lack partitions.
+    static bool was_settled = false;
+    const bool is_settled = ready == Readiness::kReady || ready == Readiness::kLocked;
+    if (is_settled && !was_settled)
+        partitions_at_once = true;
+    was_settled = is_settled;
+    if (folded > 0)
+        note_folded(next_xid, folded);
     if (folded >= static_cast<uint64>(setting_fold_batch))
         return 0;
     // Settling is watched closely, however seldom we are to fold.
@@ -161,6 +169,7 @@ int64 vacuum_folded() {
 int64 make_partitions_ahead() {
     // The months that keep to the default partition, once for each process.
     static int level = LOG;
+    partitions_at_once = false;
     begin_transaction();
     const bool ready = readiness() == Readiness::kReady;
     if (ready) {
@@ -174,7 +183,7 @@ int64 make_partitions_ahead() {
     end_transaction(false);
     if (ready)
         pgstat_report_activity(STATE_IDLE, "idle");
-    return ready ? kPartitionsMs : std::min<int64>(setting_fold_interval, 1'000);
+    return kPartitionsMs;
 }
 
 // The pause after so many failures in a row.
@@ -318,7 +327,8 @@ void connect() {
     job_context = AllocSetContextCreate(TopMemoryContext, "meter worker", ALLOCSET_DEFAULT_SIZES);
     for (;;) {
         for (Job& job : jobs)
-            if (job.due <= GetCurrentTimestamp())
+            if (job.due <= GetCurrentTimestamp() ||
+                (job.run == make_partitions_ahead && partitions_at_once))
                 attempt(job);
         TimestampTz next = jobs[0].due;
         for (const Job& job : jobs)

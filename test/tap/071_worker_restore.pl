@@ -160,7 +160,7 @@ check_restored('pieces');
 
 $source->safe_psql('original', 'CREATE PUBLICATION everything FOR TABLES IN SCHEMA meter');
 $target->command_ok([ @psql, '-f', "$directory/schema.sql", '-d', $target->connstr('subscriber') ], 'the schema for a subscriber');
-$target->safe_psql('subscriber', "CREATE SUBSCRIPTION copy CONNECTION '" . $source->connstr('original') . "' PUBLICATION everything");
+$target->safe_psql('subscriber', "CREATE SUBSCRIPTION copy CONNECTION '" . ($source->connstr('original') =~ s/'/''/gr) . "' PUBLICATION everything");
 ok(wait_for('subscriber', "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel", 60), 'a subscriber has copied the tables');
 $source->safe_psql('original', "SELECT meter.record_event('tokens', 'late', event_time => now() - interval '1 month')");
 $source->wait_for_catchup('copy');
