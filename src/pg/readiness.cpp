@@ -80,6 +80,14 @@ bool find_incarnation(Incarnation& found) {
     return OidIsValid(found.files[kRollupCount]);
 }
 
+// False where one of them cannot be locked at once.
+bool lock_without_waiting(const Incarnation& tables, LOCKMODE mode) {
+    for (const Oid relation : tables.rollups)
+        if (!ConditionalLockRelationOid(relation, mode))
+            return false;
+    return true;
+}
+
 // Whether a subscription, enabled or not, writes the table.
 bool is_subscribed(Oid relation) {
     CatCList* list = SearchSysCacheList1(SUBSCRIPTIONRELMAP, ObjectIdGetDatum(relation));
@@ -170,14 +178,17 @@ Readiness readiness() {
         settled = false;
         quiet_since = 0;
     }
+    // Held to the end of the transaction, so that nobody drops the extension under us; DROP takes
+    // all of its locks first. It may just have done so.
+    Incarnation still{};
+    if (!lock_without_waiting(found, AccessShareLock) || !find_incarnation(still) ||
+        !(still == found))
+        return Readiness::kLocked;
     return settled ? Readiness::kReady : watch();
 }
 
 bool lock_rollups() {
-    for (const Oid relation : watched.rollups)
-        if (!ConditionalLockRelationOid(relation, RowExclusiveLock))
-            return false;
-    return true;
+    return lock_without_waiting(watched, RowExclusiveLock);
 }
 
 const char* describe(Readiness readiness) {

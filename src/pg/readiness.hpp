@@ -17,7 +17,8 @@ enum class Readiness {
     kLocked,     // a table of the rollups cannot be locked without waiting
 };
 
-// Looks, without waiting for any lock. Runs in a transaction, outside of begin_owner_call(), as a
+// Looks, without waiting for any lock. Where it says kReady, the extension cannot be dropped before
+// the end of the transaction. Runs in a transaction, outside of begin_owner_call(), as a
 // superuser.
 Readiness readiness();
 

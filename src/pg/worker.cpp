@@ -144,11 +144,11 @@ int64 fold_batch() {
     end_transaction(folded > 0);
     report_idle(ready);
     // Whatever was made or restored meanwhile may lack partitions.
-    static bool was_settled = false;
-    const bool is_settled = ready == Readiness::kReady || ready == Readiness::kLocked;
-    if (is_settled && !was_settled)
-        partitions_at_once = true;
-    was_settled = is_settled;
+    static bool was_ready = false;
+    if (ready != Readiness::kLocked) {
+        partitions_at_once |= ready == Readiness::kReady && !was_ready;
+        was_ready = ready == Readiness::kReady;
+    }
     if (folded > 0)
         note_folded(next_xid, folded);
     if (folded >= static_cast<uint64>(setting_fold_batch))

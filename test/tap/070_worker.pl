@@ -201,6 +201,12 @@ $locker->quit;
 
 # The extension goes, and comes again.
 is(ask($node, 'app', "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE backend_type = 'meter worker' AND locktype = 'relation'"), 0, 'idle, it holds no lock');
+for (1 .. 10)
+{
+	$node->safe_psql('Odd, Db', "DROP EXTENSION meter CASCADE");
+	$node->safe_psql('Odd, Db', "CREATE EXTENSION meter; SELECT FROM meter.create_meter('tokens');");
+	sleep 0.13;
+}
 $node->safe_psql('Odd, Db', "DROP EXTENSION meter CASCADE");
 sleep 1;
 $node->safe_psql('Odd, Db', "CREATE EXTENSION meter; SELECT FROM meter.create_meter('tokens');" . record(20, ''));
