@@ -18,6 +18,18 @@ void merge_day(TableCell& into, const TableCell& day, std::pmr::memory_resource*
         hour_cell(into.hours, hour.hour).merge(hour.cell, 0, resource);
 }
 
+void summarise(CellTable& cells, RollupTables::Months& months) {
+    for (const CellTable::Entry* entry : cells.sorted()) {
+        const CellKey& key = entry->first;
+        MonthSummary& month = months[{key.meter_id, key.start, key.user_id, {}}];
+        ++month.cells;
+        month.event_count += entry->second.cell.event_count;
+        month.first_time = std::min(month.first_time, entry->second.cell.first_time);
+        month.last_time = std::max(month.last_time, entry->second.cell.last_time);
+        month.dirty = month.dirty || entry->second.cell.dirty;
+    }
+}
+
 }  // namespace
 
 std::pmr::vector<CellTable::Entry*> CellTable::sorted() {
@@ -37,7 +49,8 @@ RollupTables::RollupTables(std::pmr::memory_resource* resource)
       total_days(resource),
       total_months(resource),
       resource_(resource),
-      user_months_(resource) {}
+      user_months_(resource),
+      meter_months_(resource) {}
 
 void RollupTables::add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions) {
     const std::int64_t day = key.start - key.start % kDay;
@@ -63,14 +76,16 @@ void RollupTables::finish() {
         total_month.dimensions = day.dimensions;
         total_month.cell.merge(day.cell, key.start - month, resource_);
     }
-    for (const CellTable::Entry* entry : months.sorted()) {
-        const CellKey& key = entry->first;
-        UserMonth& month = user_months_[{key.meter_id, key.start, key.user_id, {}}];
-        ++month.cells;
-        month.event_count += entry->second.cell.event_count;
-        month.first_time = std::min(month.first_time, entry->second.cell.first_time);
-        month.last_time = std::max(month.last_time, entry->second.cell.last_time);
-    }
+    summarise(months, user_months_);
+    summarise(total_months, meter_months_);
+}
+
+void RollupTables::count_new_cells() {
+    for (auto& [key, month] : meter_months_)
+        month.cells = 0;
+    for (const CellTable::Entry* entry : total_months.sorted())
+        if (entry->second.row == 0)
+            ++meter_months_[{entry->first.meter_id, entry->first.start, {}, {}}].cells;
 }
 
 void RollupTables::choose_days() {
@@ -82,7 +97,7 @@ void RollupTables::choose_days() {
     }
 }
 
-bool UserMonth::is_dense() const {
+bool MonthSummary::is_dense() const {
     constexpr std::int64_t kEventsToCell = 2;
     constexpr std::int64_t kEnough = 16;
     const std::int64_t days = last_time / kDay - first_time / kDay + 1;

@@ -22,8 +22,9 @@ struct TableCell {
     bool wanted = true;             // whether it is to be stored
 };
 
-// A user's month under way: how dense its usage is, and from when on it has day cells.
-struct UserMonth {
+// A month of a user, or of all, under way: how dense its usage is, and from when on it has day
+// cells.
+struct MonthSummary {
     static constexpr std::int64_t kNever = INT64_MAX;
 
     std::int64_t cells = 0;
@@ -31,6 +32,7 @@ struct UserMonth {
     std::int64_t first_time = INT64_MAX;
     std::int64_t last_time = INT64_MIN;
     std::int64_t days_from = kNever;
+    bool dirty = false;
 
     // Whether day cells pay: where there are at least two events to a cell, by what is known of the
     // month so far, and enough of them to tell.
@@ -68,9 +70,14 @@ class RollupTables {
     // Fills months, totals and the days' own cells from the hours that were added.
     void finish();
 
-    using UserMonths = std::pmr::unordered_map<CellKey, UserMonth, CellKeyHash>;
-    // The users' months that there are, by keys without a digest.
-    UserMonths& user_months() { return user_months_; }
+    using Months = std::pmr::unordered_map<CellKey, MonthSummary, CellKeyHash>;
+    // The users' months that were added to, by keys without a digest.
+    Months& user_months() { return user_months_; }
+    // The meters' months that were added to, by keys without user and digest.
+    Months& meter_months() { return meter_months_; }
+
+    // Counts in meter_months() the cells that have no stored row alone.
+    void count_new_cells();
 
     // Wants the days' cells alone that user_months() says there are to be.
     void choose_days();
@@ -84,7 +91,8 @@ class RollupTables {
 
   private:
     std::pmr::memory_resource* resource_;
-    UserMonths user_months_;
+    Months user_months_;
+    Months meter_months_;
 };
 
 // Adds a stored day's cell to one under way: its own numbers, and its hours, which are `packed`, or

@@ -23,8 +23,8 @@ struct RollupCell {
     std::int64_t last_time = 0;   //   its timestamp, the latest of all
     std::int64_t last_id = 0;     //   its id
     std::int64_t first_time = 0;  // the earliest timestamp
-    // The sum of value x (timestamp - origin), in microseconds; the origin is the start of the hour,
-    // day or month that the cell is about.
+    // The sum of value x (timestamp - origin), in microseconds; the origin is the start of the
+    // hour, day or month that the cell is about.
     ExactSum value_time;
     bool dirty = false;  // min, max and last are not to be relied on
 
@@ -56,7 +56,8 @@ std::pmr::string encode_hours(const HourCells& hours, std::int64_t day,
                               std::pmr::memory_resource* resource);
 
 // Reads what encode_hours() wrote. Throws Error kCorrupt where it is anything else.
-HourCells decode_hours(std::string_view bytes, std::int64_t day, std::pmr::memory_resource* resource);
+HourCells decode_hours(std::string_view bytes, std::int64_t day,
+                       std::pmr::memory_resource* resource);
 
 // a x b, exact. The digits are in `digits`.
 NumberView multiply(const NumberView& a, std::int64_t b, DigitBuffer& digits);

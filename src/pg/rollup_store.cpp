@@ -246,17 +246,17 @@ Span<CellTable::Entry*> sorted_entries(CellTable* table) {
     return {entries->data(), static_cast<int>(entries->size())};
 }
 
-using UserMonthEntry = RollupTables::UserMonths::value_type;
+using MonthEntry = RollupTables::Months::value_type;
 
-Span<UserMonthEntry*> user_months(RollupTables* tables) {
-    auto* entries = make_in<std::pmr::vector<UserMonthEntry*>>(CurrentMemoryContext);
-    for (UserMonthEntry& entry : tables->user_months())
+Span<MonthEntry*> entries_of(RollupTables::Months* months) {
+    auto* entries = make_in<std::pmr::vector<MonthEntry*>>(CurrentMemoryContext);
+    for (MonthEntry& entry : *months)
         entries->push_back(&entry);
     return {entries->data(), static_cast<int>(entries->size())};
 }
 
 // Meter, month and user of each as arrays.
-void key_arrays(const Span<UserMonthEntry*>& entries, Datum* arrays) {
+void key_arrays(const Span<MonthEntry*>& entries, Datum* arrays) {
     Columns keys = make_columns({INT4OID, TIMESTAMPTZOID, TEXTOID}, entries.count);
     for (; keys.rows < entries.count; ++keys.rows) {
         const CellKey& key = entries.items[keys.rows]->first;
@@ -265,6 +265,38 @@ void key_arrays(const Span<UserMonthEntry*>& entries, Datum* arrays) {
         put(keys, 2, text_datum(key.user_id));
     }
     column_arrays(keys, arrays);
+}
+
+// Adds the months under way to meter.rollup_month. To be called once the cells' rows are known.
+void store_months(RollupTables* tables) {
+    static Statement upsert = {
+        "INSERT INTO meter.rollup_month AS r (meter_id, month, first_timestamp, last_timestamp, "
+        "event_count, cells, dirty) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) "
+        "ON CONFLICT (meter_id, month) DO UPDATE SET "
+        "first_timestamp = least(r.first_timestamp, excluded.first_timestamp), "
+        "last_timestamp = greatest(r.last_timestamp, excluded.last_timestamp), "
+        "event_count = r.event_count + excluded.event_count, "
+        "cells = r.cells + excluded.cells, dirty = r.dirty OR excluded.dirty",
+        {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
+         INT8ARRAYOID, BOOLARRAYOID}};
+    tables->count_new_cells();
+    const Span<MonthEntry*> entries = entries_of(&tables->meter_months());
+    Columns rows = make_columns(
+        {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID},
+        entries.count);
+    for (; rows.rows < entries.count; ++rows.rows) {
+        const auto& [key, month] = *entries.items[rows.rows];
+        put(rows, 0, Int32GetDatum(key.meter_id));
+        put(rows, 1, TimestampTzGetDatum(to_timestamptz(key.start)));
+        put(rows, 2, TimestampTzGetDatum(to_timestamptz(month.first_time)));
+        put(rows, 3, TimestampTzGetDatum(to_timestamptz(month.last_time)));
+        put(rows, 4, Int64GetDatum(month.event_count));
+        put(rows, 5, Int64GetDatum(month.cells));
+        put(rows, 6, BoolGetDatum(month.dirty));
+    }
+    Datum values[7];
+    column_arrays(rows, values);
+    run(upsert, values, nullptr, Run::kWrite);
 }
 
 }  // namespace
@@ -292,7 +324,7 @@ void decide_days(RollupTables* tables) {
         "INSERT INTO meter.rollup_days (meter_id, month, user_id, days_from) "
         "SELECT * FROM unnest($1, $2, $3, $4)",
         {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID}};
-    Span<UserMonthEntry*> entries = user_months(tables);
+    Span<MonthEntry*> entries = entries_of(&tables->user_months());
     Datum keys[3];
     key_arrays(entries, keys);
     bool null;
@@ -303,7 +335,7 @@ void decide_days(RollupTables* tables) {
 
     int left = 0;
     for (int i = 0; i < entries.count; ++i)
-        if (entries.items[i]->second.days_from == UserMonth::kNever)
+        if (entries.items[i]->second.days_from == MonthSummary::kNever)
             entries.items[left++] = entries.items[i];
     entries.count = left;
     if (left > 0) {
@@ -313,7 +345,7 @@ void decide_days(RollupTables* tables) {
             make_columns({INT4OID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID}, entries.count);
         for (uint64 row = 0; row < count; ++row) {
             const CellKey& key = entries.items[row]->first;
-            UserMonth& month = entries.items[row]->second;
+            MonthSummary& month = entries.items[row]->second;
             // Days that events were folded for already would be short of those.
             int64 from = key.start;
             const int64 cells = DatumGetInt64(result(row, 1, &null));
@@ -358,6 +390,7 @@ void store_rollups(RollupTables* tables) {
         const Span<CellTable::Entry*> entries = sorted_entries(part.cells);
         store_entries(part.table, part.grain, entries.items, entries.count, tables->resource());
     }
+    store_months(tables);
 }
 
 }  // namespace meter::pg

@@ -10,6 +10,7 @@
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
 #include "pg/set_result.hpp"
+#include "pg/spi.hpp"
 #include "pg/time_zone.hpp"
 #include "pg/usage_bucket.hpp"
 #include "pg/usage_fill.hpp"
@@ -73,17 +74,17 @@ void read_group_by(ArrayType* array, const MeterDefinition* meter, UsageQuestion
         const std::string_view name = text_view(names[i]);
         bool again = false;
         if (name == "user_id") {
-            again = question->by_user;
-            question->by_user = true;
+            again = question->scope.by_user;
+            question->scope.by_user = true;
         } else {
-            for (int j = 0; j < question->name_count; ++j)
+            for (int j = 0; j < question->scope.name_count; ++j)
                 again = again || text_view(question->names[j]) == name;
-            if (question->name_count == static_cast<int>(kMaxDimensions))
+            if (question->scope.name_count == static_cast<int>(kMaxDimensions))
                 ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                                 errmsg("group_by has more than %d dimensions",
                                        static_cast<int>(kMaxDimensions))));
             check_dimension(*meter, name, "group_by");
-            question->names[question->name_count++] = names[i];
+            question->names[question->scope.name_count++] = names[i];
         }
         if (again)
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -96,26 +97,40 @@ std::string_view text_or(FunctionCallInfo fcinfo, int index, std::string_view ot
     return PG_ARGISNULL(index) ? otherwise : text_view(PG_GETARG_DATUM(index));
 }
 
+// Puts every meter of the org into the scope.
+void find_meters(std::string_view org, UsageScope* scope) {
+    static Statement select = {"SELECT id FROM meter.meter WHERE org = $1", {TEXTOID}, true};
+    const Datum values[] = {text_datum(org)};
+    const uint64 count = run(select, values, nullptr, Run::kCaller);
+    auto* meters = static_cast<int32*>(palloc(sizeof(int32) * Max(count, 1)));
+    for (uint64 row = 0; row < count; ++row) {
+        bool null;
+        meters[row] = DatumGetInt32(result(row, 1, &null));
+    }
+    scope->meter_count = static_cast<int>(count);
+    scope->meters = meters;
+}
+
 // Answers meter.usage() into `set`, within begin_call().
 void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_view org) {
     require_argument(fcinfo, kEventName, "event_name");
     const std::string_view event_name = text_view(PG_GETARG_DATUM(kEventName));
     auto* question = static_cast<UsageQuestion*>(palloc0(sizeof(UsageQuestion)));
-    question->period = read_period(fcinfo, kPeriodStart, kPeriodEnd);
-    question->has_bucket = !PG_ARGISNULL(kBucket);
+    question->scope.period = read_period(fcinfo, kPeriodStart, kPeriodEnd);
+    question->scope.has_bucket = !PG_ARGISNULL(kBucket);
     const std::string_view zone_name = text_or(fcinfo, kTimeZone, "UTC");
     auto* zone = make_in<ZoneTransitions>(CurrentMemoryContext, find_time_zone(zone_name));
-    if (question->has_bucket) {
+    if (question->scope.has_bucket) {
         const std::string_view bucket_name = text_view(PG_GETARG_DATUM(kBucket));
-        question->bucket = find_bucket(bucket_name);
-        question->bucket_name = text_datum(bucket_name);
-        question->zone_name = text_datum(zone_name);
+        question->scope.bucket = find_bucket(bucket_name);
+        question->scope.bucket_name = text_datum(bucket_name);
+        question->scope.zone_name = text_datum(zone_name);
     }
     if (!PG_ARGISNULL(kAggregation))
         question->aggregation = find_aggregation(text_view(PG_GETARG_DATUM(kAggregation)));
-    question->has_user = !PG_ARGISNULL(kUserId);
-    if (question->has_user)
-        question->user = text_datum(text_view(PG_GETARG_DATUM(kUserId)));
+    question->scope.has_user = !PG_ARGISNULL(kUserId);
+    if (question->scope.has_user)
+        question->scope.user = text_datum(text_view(PG_GETARG_DATUM(kUserId)));
 
     const MeterDefinition* meter = &require_meter(org, event_name);
     question->meter_id = meter->id;
@@ -126,14 +141,23 @@ void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_vie
     if (!PG_ARGISNULL(kFilter))
         read_filters(PG_GETARG_JSONB_P(kFilter), *meter, &question->filters);
 
-    const bool fill = question->has_bucket && !PG_ARGISNULL(kFill) && PG_GETARG_BOOL(kFill);
+    UsageScope* scope = &question->scope;
+    scope->meter_count = 1;
+    scope->meters = &question->meter_id;
+    scope->names = question->names;
+    scope->filters = &question->filters;
+    scope->zone = zone;
+    scope->needs_order = question->aggregation->needs_order;
+    question->source = find_source(scope);
+
+    const bool fill = question->scope.has_bucket && !PG_ARGISNULL(kFill) && PG_GETARG_BOOL(kFill);
     auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
     write_usage_query(query, question, fill);
     if (!fill) {
         run_event_query(query, set.store, set.context);
         return;
     }
-    check_bucket_count(zone, question->bucket, question->period);
+    check_bucket_count(zone, question->scope.bucket, question->scope.period);
     Tuplestorestate* cells = tuplestore_begin_heap(false, false, work_mem);
     run_event_query(query, cells, CurrentMemoryContext);
     fill_usage(set, cells, question, zone);
@@ -157,11 +181,21 @@ METER_FUNCTION(meter_usage_report) {
     using namespace meter::pg;
     const SetResult set = begin_set(fcinfo);
     const Call call = begin_call(Privilege::kRead, "query usage");
-    const Period period = read_period(fcinfo, 0, 1);
-    const bool has_user = !PG_ARGISNULL(2);
-    auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
-    write_report_query(query, call.org, period, has_user, has_user ? PG_GETARG_DATUM(2) : Datum{0});
-    run_event_query(query, set.store, set.context);
+    auto* scope = static_cast<UsageScope*>(palloc0(sizeof(UsageScope)));
+    scope->period = read_period(fcinfo, 0, 1);
+    scope->has_user = !PG_ARGISNULL(2);
+    if (scope->has_user)
+        scope->user = PG_GETARG_DATUM(2);
+    scope->by_user = true;
+    scope->by_meter = true;
+    scope->filters = static_cast<DimensionFilters*>(palloc0(sizeof(DimensionFilters)));
+    scope->needs_order = true;
+    find_meters(call.org, scope);
+    if (scope->meter_count > 0) {
+        auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
+        write_report_query(query, find_source(scope));
+        run_event_query(query, set.store, set.context);
+    }
     end_call(call);
     PG_RETURN_NULL();
 }

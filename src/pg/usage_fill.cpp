@@ -102,20 +102,20 @@ void check_bucket_count(ZoneTransitions* zone, Bucket bucket, Period period) {
 
 void fill_usage(const SetResult& set, Tuplestorestate* cells, const UsageQuestion* question,
                 ZoneTransitions* zone) {
-    const std::int64_t from = to_unix_micros(question->period.start);
-    const std::int64_t to = to_unix_micros(question->period.end);
+    const std::int64_t from = to_unix_micros(question->scope.period.start);
+    const std::int64_t to = to_unix_micros(question->scope.period.end);
     TupleTableSlot* slot = MakeSingleTupleTableSlot(cell_descriptor(), &TTSOpsMinimalTuple);
     Groups groups;
-    if (question->by_user || question->name_count > 0) {
+    if (question->scope.by_user || question->scope.name_count > 0) {
         groups = collect_groups(cells, slot, setting_max_usage_rows);
         tuplestore_rescan(cells);
         const int64 most = groups.count == 0 ? 0 : setting_max_usage_rows / groups.count;
         if (groups.count > 0 &&
-            count_buckets(zone, question->bucket, question->period, most) > most)
+            count_buckets(zone, question->scope.bucket, question->scope.period, most) > most)
             refuse_fill();
     } else {
         groups = {1, 1, static_cast<Group*>(palloc0(sizeof(Group)))};
-        groups.items[0] = {question->has_user, question->user,
+        groups.items[0] = {question->scope.has_user, question->scope.user,
                            DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"))};
     }
 
@@ -127,7 +127,7 @@ void fill_usage(const SetResult& set, Tuplestorestate* cells, const UsageQuestio
     // yet.
     bool has_cell = tuplestore_gettupleslot(cells, true, false, slot);
     for (std::int64_t at = from; at < to && groups.count > 0;) {
-        const TimeSpan span = bucket_of(transitions, question->bucket, at);
+        const TimeSpan span = bucket_of(transitions, question->scope.bucket, at);
         values[kStart] = TimestampTzGetDatum(to_timestamptz(span.start));
         values[kEnd] = TimestampTzGetDatum(to_timestamptz(span.end));
         for (int64 number = 1; number <= groups.count; ++number) {

@@ -14,16 +14,18 @@ extern "C" {
 #include "core/dimensions.hpp"
 #include "pg/dimension_filter.hpp"
 #include "pg/query_text.hpp"
+#include "pg/usage_source.hpp"
 
 namespace meter::pg {
 
-// One way to add events up. `call` and `rest` frame an aggregate over the columns value, at and id
-// of "source"; a FILTER clause may stand between them.
+// One way to add events up. `call` and `rest` frame an aggregate over the columns of "source" (see
+// usage_source.hpp); a FILTER clause may stand between them.
 struct Aggregation {
     const char* name;
     const char* call;
     const char* rest;
     bool zero_for_nothing;  // of no events: 0, else null
+    bool needs_order;       // it is minimum, maximum or last
 };
 
 // Every aggregation, `kAggregationCount` of them, and their names for messages.
@@ -34,27 +36,14 @@ inline constexpr const char* kAggregationNames = "sum, count, last, min, max, av
 // The aggregation of that name. Raises invalid_parameter_value, naming the argument aggregation.
 const Aggregation* find_aggregation(std::string_view name);
 
-// A half-open period.
-struct Period {
-    TimestampTz start;
-    TimestampTz end;
-};
-
 // A question for one meter's usage, its arguments checked.
 struct UsageQuestion {
-    int32 meter_id;
-    Period period;
-    bool has_user;
-    Datum user;  // text
-    bool by_user;
-    int name_count;
+    UsageScope scope;             // its names and filters are the next two
     Datum names[kMaxDimensions];  // text: the dimensions to group by
     DimensionFilters filters;
-    bool has_bucket;
-    Bucket bucket;
-    Datum bucket_name;  // text
-    Datum zone_name;    // text
+    int32 meter_id;
     const Aggregation* aggregation;
+    UsageSource source;
 };
 
 // Writes the query with the columns of meter.usage, in its order. With `number_groups` there is one
@@ -62,8 +51,7 @@ struct UsageQuestion {
 // dimensions).
 void write_usage_query(QueryText* query, const UsageQuestion* question, bool number_groups);
 
-// Writes the query of meter.usage_report; `user` (text) matters where `has_user`.
-void write_report_query(QueryText* query, std::string_view org, Period period, bool has_user,
-                        Datum user);
+// Writes the query of meter.usage_report over a source that tells meters and users apart.
+void write_report_query(QueryText* query, const UsageSource& source);
 
 }  // namespace meter::pg

@@ -151,6 +151,26 @@ COMMENT ON COLUMN meter.rollup_days.days_from IS 'the first day of the month tha
 COMMENT ON COLUMN meter.rollup_days.meter_id IS 'the meter, meter.meter.id';
 COMMENT ON COLUMN meter.rollup_days.user_id IS 'the user';
 
+CREATE TABLE meter.rollup_month (
+    month timestamptz NOT NULL,
+    first_timestamp timestamptz NOT NULL,
+    last_timestamp timestamptz NOT NULL,
+    event_count bigint NOT NULL,
+    cells bigint NOT NULL,
+    meter_id integer NOT NULL,
+    dirty boolean NOT NULL,
+    CONSTRAINT rollup_month_pkey PRIMARY KEY (meter_id, month)
+);
+COMMENT ON TABLE meter.rollup_month IS 'the months of a meter that have cells';
+COMMENT ON COLUMN meter.rollup_month.month IS 'the start of the month, UTC';
+COMMENT ON COLUMN meter.rollup_month.first_timestamp IS 'the earliest timestamp of the events';
+COMMENT ON COLUMN meter.rollup_month.last_timestamp IS 'the latest timestamp';
+COMMENT ON COLUMN meter.rollup_month.event_count IS 'how many events there are';
+COMMENT ON COLUMN meter.rollup_month.cells IS 'how many cells meter.rollup_total has for the month: how many sets of dimensions there are';
+COMMENT ON COLUMN meter.rollup_month.meter_id IS 'the meter, meter.meter.id';
+COMMENT ON COLUMN meter.rollup_month.dirty IS 'whether a cell of the month is dirty';
+COMMENT ON CONSTRAINT rollup_month_pkey ON meter.rollup_month IS 'a meter''s months';
+
 CREATE TABLE meter.rollup_meter (
     meter_id integer NOT NULL,
     left_out text[] NOT NULL,
@@ -176,4 +196,5 @@ SELECT pg_catalog.pg_extension_config_dump('meter.rollup_folded_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup_total', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup_days', '');
+SELECT pg_catalog.pg_extension_config_dump('meter.rollup_month', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup_meter', '');

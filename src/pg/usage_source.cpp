@@ -1,0 +1,515 @@
+#include "pg/usage_source.hpp"
+
+#include <algorithm>
+
+#include "pg/cells.hpp"
+#include "pg/generation.hpp"
+#include "pg/memory.hpp"
+#include "pg/spi.hpp"
+#include "pg/values.hpp"
+
+extern "C" {
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+}
+
+namespace meter::pg {
+
+namespace {
+
+Datum meter_array(const UsageScope* scope) {
+    auto* ids = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(scope->meter_count)));
+    for (int i = 0; i < scope->meter_count; ++i)
+        ids[i] = Int32GetDatum(scope->meters[i]);
+    return PointerGetDatum(
+        construct_array(ids, scope->meter_count, INT4OID, 4, true, TYPALIGN_INT));
+}
+
+// A month of the meters that has cells, and the timestamps in it.
+struct FoldedMonth {
+    int64 start;
+    int64 first;
+    int64 last;
+    bool dirty;
+};
+
+struct FoldedMonths {
+    int count;
+    FoldedMonth* items;
+};
+
+FoldedMonths find_folded_months(Datum meters) {
+    static Statement select = {
+        "SELECT month, min(first_timestamp), max(last_timestamp), bool_or(dirty) "
+        "FROM meter.rollup_month WHERE meter_id = ANY ($1) GROUP BY month ORDER BY month",
+        {INT4ARRAYOID},
+        true};
+    const Datum values[] = {meters};
+    const auto count = static_cast<int>(run(select, values, nullptr, Run::kCaller));
+    FoldedMonths months{count, static_cast<FoldedMonth*>(
+                                   palloc(sizeof(FoldedMonth) * static_cast<Size>(Max(count, 1))))};
+    for (int i = 0; i < count; ++i) {
+        bool null;
+        const auto row = static_cast<uint64>(i);
+        months.items[i] = {to_unix_micros(DatumGetTimestampTz(result(row, 1, &null))),
+                           to_unix_micros(DatumGetTimestampTz(result(row, 2, &null))),
+                           to_unix_micros(DatumGetTimestampTz(result(row, 3, &null))),
+                           DatumGetBool(result(row, 4, &null))};
+    }
+    SPI_freetuptable(SPI_tuptable);
+    return months;
+}
+
+// The timestamps of the scope's deltas.
+struct PendingTimes {
+    bool any;
+    int64 first;
+    int64 last;
+    bool dirty;
+};
+
+PendingTimes find_pending_times(const UsageScope* scope, Datum meters, Datum generations) {
+#define METER_PENDING_TIMES                                                         \
+    "SELECT min(first_timestamp), max(COALESCE(last_timestamp, first_timestamp)), " \
+    "COALESCE(bool_or(dirty), false) FROM meter.rollup_pending "                    \
+    "WHERE generation = ANY ($1) AND meter_id = ANY ($2)"
+    static Statement all = {METER_PENDING_TIMES, {INT4ARRAYOID, INT4ARRAYOID}, true};
+    static Statement of_user = {
+        METER_PENDING_TIMES " AND user_id = $3", {INT4ARRAYOID, INT4ARRAYOID, TEXTOID}, true};
+    const Datum values[] = {generations, meters, scope->user};
+    run(scope->has_user ? of_user : all, values, nullptr, Run::kCaller);
+    bool null;
+    PendingTimes times{};
+    const Datum first = result(0, 1, &null);
+    times.any = !null;
+    if (times.any) {
+        times.first = to_unix_micros(DatumGetTimestampTz(first));
+        times.last = to_unix_micros(DatumGetTimestampTz(result(0, 2, &null)));
+        times.dirty = DatumGetBool(result(0, 3, &null));
+    }
+    SPI_freetuptable(SPI_tuptable);
+    return times;
+}
+
+// Whether the scope tells apart or filters by a dimension that its meters' cells are without.
+bool needs_left_out(const UsageScope* scope, Datum meters) {
+    if (scope->name_count == 0 && scope->filters->count == 0)
+        return false;
+    static Statement select = {
+        "SELECT FROM meter.rollup_meter WHERE meter_id = ANY ($1) AND left_out && $2",
+        {INT4ARRAYOID, TEXTARRAYOID},
+        true};
+    Datum names[2 * kMaxDimensions];
+    int count = 0;
+    for (int i = 0; i < scope->name_count; ++i)
+        names[count++] = scope->names[i];
+    for (int i = 0; i < scope->filters->count; ++i)
+        names[count++] = scope->filters->items[i].name;
+    const Datum values[] = {
+        meters, PointerGetDatum(construct_array(names, count, TEXTOID, -1, false, TYPALIGN_INT))};
+    return run(select, values, nullptr, Run::kCaller) > 0;
+}
+
+// The months of UTC that days and hours of the cut lie in.
+void find_cut_months(const PeriodCut& cut, std::vector<TimeSpan>* months) {
+    for (const auto* spans : {&cut.days, &cut.hours})
+        for (const TimeSpan& span : *spans)
+            for (int64 at = span.start; at < span.end;) {
+                const TimeSpan month = utc_month_of(at);
+                months->push_back(month);
+                at = month.end;
+            }
+    std::sort(months->begin(), months->end(),
+              [](const TimeSpan& a, const TimeSpan& b) { return a.start < b.start; });
+    months->erase(
+        std::unique(months->begin(), months->end(),
+                    [](const TimeSpan& a, const TimeSpan& b) { return a.start == b.start; }),
+        months->end());
+}
+
+// The starts (or the ends) of spans as a timestamptz[].
+Datum time_array(const std::vector<TimeSpan>& spans, bool ends) {
+    const auto count = static_cast<int>(spans.size());
+    auto* values = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(Max(count, 1))));
+    for (int i = 0; i < count; ++i) {
+        const TimeSpan& span = spans[static_cast<std::size_t>(i)];
+        values[i] = TimestampTzGetDatum(to_timestamptz(ends ? span.end : span.start));
+    }
+    return PointerGetDatum(
+        construct_array(values, count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+// Where one user has no day cells, leaves the days and hours to the events. A month in which
+// nothing of the user was folded yet is left as it is: there are deltas at most.
+void leave_out_sparse_months(const UsageScope* scope, Datum meters, PeriodCut* cut,
+                             const std::vector<TimeSpan>& months) {
+    static Statement select = {
+        "SELECT k.ordinality, d.days_from FROM unnest($3) WITH ORDINALITY AS k (month) "
+        "LEFT JOIN meter.rollup_days d ON d.meter_id = ANY ($1) AND d.user_id = $2 "
+        "AND d.month = k.month WHERE d.days_from > k.month OR (d.days_from IS NULL AND "
+        "EXISTS (SELECT FROM meter.rollup r WHERE r.meter_id = ANY ($1) AND r.grain = 'm' "
+        "AND r.start = k.month AND r.user_id = $2))",
+        {INT4ARRAYOID, TEXTOID, TIMESTAMPTZARRAYOID},
+        true};
+    const Datum values[] = {meters, scope->user, time_array(months, false)};
+    const uint64 count = run(select, values, nullptr, Run::kCaller);
+    for (uint64 row = 0; row < count; ++row) {
+        bool null;
+        const TimeSpan& month =
+            months[static_cast<std::size_t>(DatumGetInt64(result(row, 1, &null)) - 1)];
+        const Datum from = result(row, 2, &null);
+        cut->move_to_raw(
+            {month.start, null ? month.end : to_unix_micros(DatumGetTimestampTz(from))});
+    }
+    SPI_freetuptable(SPI_tuptable);
+}
+
+}  // namespace
+
+UsageSource find_source(const UsageScope* scope) {
+    UsageSource source{};
+    source.scope = scope;
+    source.cut = make_in<PeriodCut>(CurrentMemoryContext);
+    source.mixed_months = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
+    source.generations = open_generations(Run::kCaller);
+    int64 from = to_unix_micros(scope->period.start);
+    int64 to = to_unix_micros(scope->period.end);
+    const Datum meters = meter_array(scope);
+    const FoldedMonths months = find_folded_months(meters);
+    const PendingTimes pending = find_pending_times(scope, meters, source.generations);
+    if (from >= to || (months.count == 0 && !pending.any))
+        return source;
+
+    // Outside of these there is nothing.
+    int64 first = pending.any ? pending.first : PG_INT64_MAX;
+    int64 last = pending.any ? pending.last : PG_INT64_MIN;
+    bool dirty = pending.dirty;
+    for (int i = 0; i < months.count; ++i) {
+        first = Min(first, months.items[i].first);
+        last = Max(last, months.items[i].last);
+        dirty = dirty || months.items[i].dirty;
+    }
+    from = Max(from, utc_month_of(first).start);
+    to = Min(to, utc_month_of(last).end);
+    if (from >= to)
+        return source;
+    if ((scope->needs_order && dirty) || needs_left_out(scope, meters)) {
+        source.cut->raw.push_back({from, to});
+        return source;
+    }
+
+    // A month that the period cuts is whole all the same where nothing lies beyond the edge.
+    const TimeSpan first_month = utc_month_of(from);
+    const TimeSpan last_month = utc_month_of(to - 1);
+    bool whole_first = !pending.any || pending.first >= from;
+    bool whole_last = !pending.any || pending.last < to;
+    for (int i = 0; i < months.count; ++i) {
+        const FoldedMonth& month = months.items[i];
+        if (month.start == first_month.start)
+            whole_first = whole_first && month.first >= from;
+        if (month.start == last_month.start)
+            whole_last = whole_last && month.last < to;
+    }
+    if (whole_first)
+        from = first_month.start;
+    if (whole_last)
+        to = last_month.end;
+
+    std::optional<Buckets> buckets;
+    if (scope->has_bucket)
+        buckets.emplace(Buckets{scope->zone->covering(from, to), scope->bucket});
+    *source.cut = cut_period(from, to, buckets);
+    if (!scope->has_user && !scope->by_user)
+        return source;
+    auto* cut_months = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
+    find_cut_months(*source.cut, cut_months);
+    if (cut_months->empty())
+        return source;
+    if (scope->has_user && scope->meter_count == 1)
+        leave_out_sparse_months(scope, meters, source.cut, *cut_months);
+    else
+        source.mixed_months = cut_months;
+    return source;
+}
+
+namespace {
+
+// What a query over a source is put together of, by numbers of parameters.
+struct SourceText {
+    QueryText* query;
+    const UsageSource* source;
+    int bucket;
+    int zone;
+    const int* names;
+    int meter;  // an int4, or an int4[] where there are several
+    int user;
+    bool first;  // no part written yet
+};
+
+// Starts a part: SELECT and what is told apart, `at` being what the bucket is found by. The rows
+// are of alias e.
+void begin_part(SourceText* text, const char* at) {
+    const UsageScope* scope = text->source->scope;
+    StringInfo sql = &text->query->sql;
+    appendStringInfoString(sql, text->first ? "SELECT " : " UNION ALL SELECT ");
+    text->first = false;
+    if (scope->has_bucket)
+        appendStringInfo(sql, "meter.bucket_start(%s, $%d, $%d) AS b, ", at, text->bucket,
+                         text->zone);
+    if (scope->by_user)
+        appendStringInfoString(sql, "e.user_id AS u, ");
+    if (scope->by_meter)
+        appendStringInfoString(sql, "e.meter_id AS m, ");
+    for (int i = 0; i < scope->name_count; ++i)
+        appendStringInfo(sql, "COALESCE(e.dimensions -> $%d, 'null'::pg_catalog.jsonb) AS d%d, ",
+                         text->names[i], i + 1);
+}
+
+// The condition on meter, user and dimensions.
+void append_scope(SourceText* text) {
+    const UsageScope* scope = text->source->scope;
+    StringInfo sql = &text->query->sql;
+    appendStringInfo(sql, scope->meter_count == 1 ? "e.meter_id = $%d" : "e.meter_id = ANY ($%d)",
+                     text->meter);
+    if (scope->has_user)
+        appendStringInfo(sql, " AND e.user_id = $%d", text->user);
+    append_filters(text->query, *scope->filters);
+}
+
+const char* cell_table(const UsageScope* scope) {
+    return scope->has_user || scope->by_user ? "meter.rollup" : "meter.rollup_total";
+}
+
+constexpr const char* kCellNumbers =
+    "e.event_count AS n, e.value_sum AS s, e.value_min AS lo, e.value_max AS hi, "
+    "e.last_value AS v, e.last_timestamp AS at, e.last_id AS id";
+constexpr const char* kHourNumbers =
+    "h.event_count AS n, h.value_sum AS s, h.value_min AS lo, h.value_max AS hi, "
+    "h.last_value AS v, h.last_timestamp AS at, h.last_id AS id";
+constexpr const char* kDeltaNumbers =
+    "e.event_count AS n, e.value_sum AS s, COALESCE(e.value_min, e.value_sum) AS lo, "
+    "COALESCE(e.value_max, e.value_sum) AS hi, COALESCE(e.last_value, e.value_sum) AS v, "
+    "COALESCE(e.last_timestamp, e.first_timestamp) AS at, e.last_id AS id";
+constexpr const char* kEventNumbers =
+    "1::pg_catalog.int8 AS n, e.value AS s, e.value AS lo, e.value AS hi, e.value AS v, "
+    "e.\"timestamp\" AS at, e.id";
+
+int time_parameter(QueryText* query, int64 unix_micros) {
+    return add_parameter(query, TIMESTAMPTZOID, TimestampTzGetDatum(to_timestamptz(unix_micros)));
+}
+
+// "unnest($1, $2) AS k (start, stop)" over spans.
+void append_spans(QueryText* query, const std::vector<TimeSpan>& spans, const char* alias) {
+    const int starts = add_parameter(query, TIMESTAMPTZARRAYOID, time_array(spans, false));
+    const int ends = add_parameter(query, TIMESTAMPTZARRAYOID, time_array(spans, true));
+    appendStringInfo(&query->sql, "unnest($%d, $%d) AS %s (start, stop)", starts, ends,
+                     alias);
+}
+
+// "(SELECT range_agg ...)": spans as a multirange, made once a query.
+void append_multirange(QueryText* query, const std::vector<TimeSpan>& spans) {
+    appendStringInfoString(&query->sql,
+                           "(SELECT pg_catalog.range_agg(pg_catalog.tstzrange(k.start, k.stop)) "
+                           "FROM ");
+    append_spans(query, spans, "k");
+    appendStringInfoChar(&query->sql, ')');
+}
+
+// The starts of the months or days that spans touch.
+Datum start_array(const std::vector<TimeSpan>& spans, bool months) {
+    auto* starts = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
+    for (const TimeSpan& span : spans)
+        for (int64 at = span.start; at < span.end;) {
+            const TimeSpan unit =
+                months ? utc_month_of(at) : TimeSpan{day_start(at), day_start(at) + kDayMicros};
+            if (starts->empty() || starts->back().start != unit.start)
+                starts->push_back(unit);
+            at = unit.end;
+        }
+    return time_array(*starts, false);
+}
+
+void append_cells(SourceText* text, char grain, const std::vector<TimeSpan>& spans) {
+    if (spans.empty())
+        return;
+    begin_part(text, "e.start");
+    StringInfo sql = &text->query->sql;
+    appendStringInfo(
+        sql, "%s FROM %s e WHERE e.grain = '%c' AND e.start = ANY ($%d) AND ", kCellNumbers,
+        cell_table(text->source->scope), grain,
+        add_parameter(text->query, TIMESTAMPTZARRAYOID, start_array(spans, grain == 'm')));
+    append_scope(text);
+}
+
+void append_hours(SourceText* text, const std::vector<TimeSpan>& spans) {
+    if (spans.empty())
+        return;
+    begin_part(text, "h.start");
+    StringInfo sql = &text->query->sql;
+    appendStringInfo(
+        sql,
+        "%s FROM %s e, meter.cell_hours(e.start, e.first_timestamp, e.last_timestamp, "
+        "e.event_count, e.last_id, e.value_sum, e.value_min, e.value_max, e.last_value, e.hours) "
+        "AS h WHERE e.grain = 'd' AND e.start = ANY ($%d) AND h.start OPERATOR(pg_catalog.<@) ",
+        kHourNumbers, cell_table(text->source->scope),
+        add_parameter(text->query, TIMESTAMPTZARRAYOID, start_array(spans, false)));
+    append_multirange(text->query, spans);
+    appendStringInfoString(sql, " AND ");
+    append_scope(text);
+}
+
+// The deltas within whole hours, but for users without day cells, whose events are read.
+void append_deltas(SourceText* text, const std::vector<TimeSpan>& whole,
+                   const std::vector<TimeSpan>& parts) {
+    if (whole.empty())
+        return;
+    begin_part(text, "e.first_timestamp");
+    StringInfo sql = &text->query->sql;
+    appendStringInfo(sql,
+                     "%s FROM meter.rollup_pending e WHERE e.generation = ANY ($%d) "
+                     "AND e.first_timestamp OPERATOR(pg_catalog.<@) ",
+                     kDeltaNumbers,
+                     add_parameter(text->query, INT4ARRAYOID, text->source->generations));
+    append_multirange(text->query, whole);
+    appendStringInfoString(sql, " AND ");
+    append_scope(text);
+    if (text->source->mixed_months->empty())
+        return;
+    appendStringInfoString(sql, " AND NOT (e.first_timestamp OPERATOR(pg_catalog.<@) ");
+    append_multirange(text->query, parts);
+    appendStringInfoString(sql,
+                           " AND EXISTS (SELECT FROM sparse WHERE sparse.meter_id = e.meter_id "
+                           "AND sparse.user_id = e.user_id AND e.first_timestamp >= sparse.start "
+                           "AND e.first_timestamp < sparse.stop))");
+}
+
+// The events of one span, or of several.
+void append_events(SourceText* text, const std::vector<TimeSpan>& spans) {
+    // Up to so many, each is a part with constant bounds, for which the planner knows best.
+    constexpr std::size_t kMostParts = 2;
+    QueryText* query = text->query;
+    StringInfo sql = &query->sql;
+    if (spans.empty())
+        return;
+    if (spans.size() <= kMostParts) {
+        for (const TimeSpan& span : spans) {
+            begin_part(text, "e.\"timestamp\"");
+            appendStringInfo(sql,
+                             "%s FROM meter.meter_event e WHERE e.\"timestamp\" >= $%d "
+                             "AND e.\"timestamp\" < $%d AND ",
+                             kEventNumbers, time_parameter(query, span.start),
+                             time_parameter(query, span.end));
+            append_scope(text);
+        }
+        return;
+    }
+    begin_part(text, "e.\"timestamp\"");
+    appendStringInfo(sql, "%s FROM ", kEventNumbers);
+    append_spans(query, spans, "k");
+    appendStringInfo(sql,
+                     ", LATERAL (SELECT * FROM meter.meter_event e WHERE "
+                     "e.\"timestamp\" >= k.start AND e.\"timestamp\" < k.stop "
+                     "AND e.\"timestamp\" >= $%d AND e.\"timestamp\" < $%d AND ",
+                     time_parameter(query, spans.front().start),
+                     time_parameter(query, spans.back().end));
+    append_scope(text);
+    appendStringInfoString(sql, " OFFSET '0') AS e");
+}
+
+// The users' months without day cells, or without those of its first days, as "sparse": from start
+// to stop, events have to be read where a month is cut.
+void append_sparse(SourceText* text) {
+    QueryText* query = text->query;
+    StringInfo sql = &query->sql;
+    const UsageScope* scope = text->source->scope;
+    appendStringInfoString(
+        sql,
+        "WITH sparse AS MATERIALIZED (SELECT DISTINCT e.meter_id, e.user_id, k.start, "
+        "COALESCE(d.days_from, k.stop) AS stop FROM ");
+    append_spans(query, *text->source->mixed_months, "k");
+    appendStringInfo(
+        sql,
+        " JOIN meter.rollup e ON e.grain = 'm' AND e.start = k.start AND e.meter_id = ANY ($%d)",
+        add_parameter(query, INT4ARRAYOID, meter_array(scope)));
+    if (scope->has_user)
+        appendStringInfo(sql, " AND e.user_id = $%d", text->user);
+    appendStringInfoString(
+        sql,
+        " LEFT JOIN meter.rollup_days d ON d.meter_id = e.meter_id AND d.month = k.start "
+        "AND d.user_id = e.user_id WHERE d.days_from IS NULL OR d.days_from > k.start) ");
+}
+
+// Their events within days and hours of the cut.
+void append_sparse_events(SourceText* text, const std::vector<TimeSpan>& parts) {
+    QueryText* query = text->query;
+    StringInfo sql = &query->sql;
+    begin_part(text, "e.\"timestamp\"");
+    appendStringInfo(sql, "%s FROM sparse, ", kEventNumbers);
+    append_spans(query, parts, "k");
+    appendStringInfo(sql,
+                     ", LATERAL (SELECT * FROM meter.meter_event e WHERE "
+                     "e.meter_id = sparse.meter_id AND e.user_id = sparse.user_id "
+                     "AND e.\"timestamp\" >= GREATEST(k.start, sparse.start) "
+                     "AND e.\"timestamp\" < LEAST(k.stop, sparse.stop) "
+                     "AND e.\"timestamp\" >= $%d AND e.\"timestamp\" < $%d",
+                     time_parameter(query, parts.front().start),
+                     time_parameter(query, parts.back().end));
+    append_filters(query, *text->source->scope->filters);
+    appendStringInfoString(
+        sql, " OFFSET '0') AS e WHERE k.start < sparse.stop AND k.stop > sparse.start");
+}
+
+// Spans of several kinds together, ascending, neighbours merged.
+std::vector<TimeSpan>* merge_spans(std::initializer_list<const std::vector<TimeSpan>*> kinds) {
+    auto* all = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
+    for (const auto* spans : kinds)
+        all->insert(all->end(), spans->begin(), spans->end());
+    std::sort(all->begin(), all->end(),
+              [](const TimeSpan& a, const TimeSpan& b) { return a.start < b.start; });
+    auto* merged = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
+    for (const TimeSpan& span : *all) {
+        if (!merged->empty() && merged->back().end == span.start)
+            merged->back().end = span.end;
+        else
+            merged->push_back(span);
+    }
+    return merged;
+}
+
+}  // namespace
+
+void append_source(QueryText* query, const UsageSource& source, int bucket, int zone,
+                   const int* names) {
+    const UsageScope* scope = source.scope;
+    const PeriodCut& cut = *source.cut;
+    SourceText text{query, &source, bucket, zone, names, 0, 0, true};
+    text.meter = scope->meter_count == 1
+                     ? add_parameter(query, INT4OID, Int32GetDatum(scope->meters[0]))
+                     : add_parameter(query, INT4ARRAYOID, meter_array(scope));
+    if (scope->has_user)
+        text.user = add_parameter(query, TEXTOID, scope->user);
+    const std::vector<TimeSpan>* parts = merge_spans({&cut.days, &cut.hours});
+    const std::vector<TimeSpan>* whole = merge_spans({&cut.months, &cut.days, &cut.hours});
+    appendStringInfoChar(&query->sql, '(');
+    if (!source.mixed_months->empty())
+        append_sparse(&text);
+    append_cells(&text, 'm', cut.months);
+    append_cells(&text, 'd', cut.days);
+    append_hours(&text, cut.hours);
+    append_deltas(&text, *whole, *parts);
+    append_events(&text, cut.raw);
+    if (!source.mixed_months->empty())
+        append_sparse_events(&text, *parts);
+    if (text.first) {
+        // Nothing can be there; the columns have to be.
+        begin_part(&text, "e.first_timestamp");
+        appendStringInfo(&query->sql, "%s FROM meter.rollup_pending e WHERE false", kDeltaNumbers);
+    }
+    // The planner takes a function of a time to have as many values as the time, and would sort all
+    // rows rather than hash the few groups. An offset keeps it from looking inside; then it assumes
+    // 200 buckets. Quoted, since 0 is an integer cast to bigint, no constant, when the planner asks
+    // whether this may run in parallel.
+    appendStringInfoString(&query->sql, scope->has_bucket ? " OFFSET '0')" : ")");
+}
+
+}  // namespace meter::pg

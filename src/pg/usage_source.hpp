@@ -1,0 +1,68 @@
+// Where the rows of a usage query come from: cells of the rollups, deltas that are not folded yet,
+// and for what no cell covers the events themselves. All are read under one snapshot, and each
+// event is in exactly one of them.
+#pragma once
+
+#include "pg/compat.hpp"
+
+extern "C" {
+#include "datatype/timestamp.h"
+}
+
+#include "core/period_cut.hpp"
+#include "pg/dimension_filter.hpp"
+#include "pg/query_text.hpp"
+#include "pg/time_zone.hpp"
+
+namespace meter::pg {
+
+// A half-open period.
+struct Period {
+    TimestampTz start;
+    TimestampTz end;
+};
+
+// Which events are asked for, and what has to be told apart.
+struct UsageScope {
+    int meter_count;
+    const int32* meters;
+    Period period;
+    bool has_user;
+    Datum user;  // text
+    bool by_user;
+    bool by_meter;
+    int name_count;
+    const Datum* names;  // text: the dimensions to group by
+    const DimensionFilters* filters;
+    bool has_bucket;
+    Bucket bucket;
+    Datum bucket_name;  // text
+    Datum zone_name;    // text
+    ZoneTransitions* zone;
+    bool needs_order;  // minimum, maximum or last is asked for, which a dirty cell cannot tell
+};
+
+// How a scope's period is cut.
+struct UsageSource {
+    const UsageScope* scope;
+    Datum generations;  // int4[]
+    PeriodCut* cut;     // in the current memory context
+    // Months of which some users have no day cells while others do; empty where the cut has taken
+    // that into account.
+    std::vector<TimeSpan>* mixed_months;
+};
+
+// Finds out what the rollups cover of a scope. Runs within an SPI connection, under the snapshot of
+// the query that called us.
+UsageSource find_source(const UsageScope* scope);
+
+// Adds a subquery, in parentheses, with a row for each cell, delta or event and the columns
+//   b (timestamptz) the start of its bucket, u (text) its user, m (int4) its meter and d1, d2, ...
+//   (jsonb) its dimensions, each where they are told apart;
+//   n events, of which s, lo and hi are sum, minimum and maximum of the values; v is the value of
+//   the last one, whose timestamp and id are at and id.
+// `bucket`, `zone` and `names` are the numbers of the parameters with the names.
+void append_source(QueryText* query, const UsageSource& source, int bucket, int zone,
+                   const int* names);
+
+}  // namespace meter::pg
