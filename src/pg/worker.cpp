@@ -222,12 +222,13 @@ void log_failure(Job& job, const Raised& failure) {
 
 // Ends what a failed job has left open, and says when it is tried again.
 int64 recover(Job& job, const Raised& failure) {
-    HOLD_INTERRUPTS();
+    // What the macros do by ++ and --, which C++ deprecates for volatile variables.
+    InterruptHoldoffCount = 1;
     disable_all_timeouts(false);
     QueryCancelPending = false;
     AbortCurrentTransaction();
     MemoryContextSwitchTo(job_context);
-    RESUME_INTERRUPTS();
+    InterruptHoldoffCount = 0;
     ++job.failures;
     const int64 pause = pause_after(job.failures);
     log_failure(job, failure);
@@ -266,10 +267,10 @@ bool wait_until(TimestampTz until) {
                     PG_WAIT_EXTENSION);
     ResetLatch(MyLatch);
     // There is nothing to cancel.
-    HOLD_CANCEL_INTERRUPTS();
+    QueryCancelHoldoffCount = 1;
     CHECK_FOR_INTERRUPTS();
     QueryCancelPending = false;
-    RESUME_CANCEL_INTERRUPTS();
+    QueryCancelHoldoffCount = 0;
     if (!ConfigReloadPending)
         return false;
     ConfigReloadPending = false;
