@@ -9,6 +9,7 @@ extern "C" {
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "commands/vacuum.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -67,6 +68,20 @@ inline void reserve_setting_prefix(const char* prefix) {
     MarkGUCPrefixReserved(prefix);
 #else
     EmitWarningsOnPlaceholders(prefix);
+#endif
+}
+
+// VACUUM for these relations, a list of VacuumRelation. Ends the current transaction, runs its own,
+// and begins another. `context` lives longer than any of them. Raises PostgreSQL errors.
+inline void run_vacuum(List* relations, VacuumParams* params, MemoryContext context) {
+#if PG_VERSION_NUM >= 160000
+    params->options |= VACOPT_PROCESS_MAIN | VACOPT_SKIP_DATABASE_STATS;
+    vacuum(relations, params, nullptr, context, true);
+#else
+    // It makes a context of its own, a child of this one.
+    PortalContext = context;
+    vacuum(relations, params, nullptr, true);
+    PortalContext = nullptr;
 #endif
 }
 

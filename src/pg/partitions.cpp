@@ -1,4 +1,4 @@
-// meter.create_partitions: the monthly partitions of meter.meter_event.
+// meter.create_partitions, and the worker: the monthly partitions of meter.meter_event.
 #include "pg/partitions.hpp"
 
 #include <chrono>
@@ -26,7 +26,7 @@ using std::chrono::sys_days;
 using std::chrono::year_month;
 using std::chrono::year_month_day;
 
-// Months that one call makes at the most: a century.
+// Months that one call looks after at the most: a century.
 constexpr int kMaxMonths = 1200;
 
 year_month month_of(int64 unix_micros) {
@@ -143,36 +143,30 @@ void hold_default_partition(TimestampTz time) {
     }
 }
 
-}  // namespace meter::pg
-
-using namespace meter::pg;
-
-METER_FUNCTION(meter_create_partitions) {
-    const SetResult set = begin_set(fcinfo);
-    const int ahead = PG_ARGISNULL(0) ? 3 : PG_GETARG_INT32(0);
+List* make_partitions(TimestampTz since, int ahead, const char* lock_timeout, int default_level) {
+    const int64 start = to_unix_micros(since);
+    if (start < kMinEventTime || start >= kMaxEventTime)
+        throw Error(ErrorKind::kInvalidParameter, "since is out of range",
+                    "Events lie between the years 1970 and 9999.");
+    const year_month first = month_of(start);
     const int64 now = to_unix_micros(GetCurrentTransactionStartTimestamp());
-    const int64 since = PG_ARGISNULL(1) ? now : to_unix_micros(PG_GETARG_TIMESTAMPTZ(1));
-    if (since < meter::kMinEventTime || since >= meter::kMaxEventTime)
-        throw meter::Error(meter::ErrorKind::kInvalidParameter, "since is out of range",
-                           "Events lie between the years 1970 and 9999.");
-    const year_month first = month_of(since);
     const int64 months = static_cast<int64>((month_of(now) - first).count()) + 1 + ahead;
     if (ahead < 0)
-        throw meter::Error(meter::ErrorKind::kInvalidParameter,
-                           "months_ahead must not be negative, and is " + std::to_string(ahead));
+        throw Error(ErrorKind::kInvalidParameter,
+                    "months_ahead must not be negative, and is " + std::to_string(ahead));
     if (months > kMaxMonths)
-        throw meter::Error(meter::ErrorKind::kInvalidParameter,
-                           "cannot make partitions for " + std::to_string(months) + " months, " +
-                               std::to_string(ahead) + " of them ahead",
-                           "One call makes at most " + std::to_string(kMaxMonths) + ".");
+        throw Error(ErrorKind::kInvalidParameter,
+                    "cannot make partitions for " + std::to_string(months) + " months, " +
+                        std::to_string(ahead) + " of them ahead",
+                    "One call makes at most " + std::to_string(kMaxMonths) + ".");
 
-    const Call call = begin_owner_call("create partitions");
     // Whoever else makes partitions waits here, and then finds them made. The lock timeout bounds
     // how long writers can wait behind us while we wait for a long reader.
     const int guc_level = NewGUCNestLevel();
-    (void)set_config_option("lock_timeout", "3s", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
-                            0, false);
+    (void)set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION,
+                            GUC_ACTION_SAVE, true, 0, false);
     LockRelationOid(relations().meter_event, ShareUpdateExclusiveLock);
+    List* made = NIL;
     for (int i = 0; i < static_cast<int>(months); ++i) {
         CHECK_FOR_INTERRUPTS();
         const year_month month = first + std::chrono::months{i};
@@ -181,7 +175,7 @@ METER_FUNCTION(meter_create_partitions) {
             continue;
         // Once more with recorders kept out, who may have committed such an event meanwhile.
         if (default_has_events(month) || (lock_default_partition(), default_has_events(month))) {
-            ereport(WARNING,
+            ereport(default_level,
                     (errmsg("no partition is made for %04d-%02u: its events are in the default "
                             "partition",
                             static_cast<int>(month.year()), static_cast<unsigned>(month.month())),
@@ -189,11 +183,29 @@ METER_FUNCTION(meter_create_partitions) {
                              "\"Partitions\" in the reference.")));
             continue;
         }
-        const Datum values[] = {ObjectIdGetDatum(create_partition(month, name))};
+        made = lappend_oid(made, create_partition(month, name));
+    }
+    AtEOXact_GUC(true, guc_level);
+    return made;
+}
+
+}  // namespace meter::pg
+
+using namespace meter::pg;
+
+METER_FUNCTION(meter_create_partitions) {
+    const SetResult set = begin_set(fcinfo);
+    const int ahead = PG_ARGISNULL(0) ? kMonthsAhead : PG_GETARG_INT32(0);
+    const TimestampTz since =
+        PG_ARGISNULL(1) ? GetCurrentTransactionStartTimestamp() : PG_GETARG_TIMESTAMPTZ(1);
+    const Call call = begin_owner_call("create partitions");
+    const List* made = make_partitions(since, ahead, "3s", WARNING);
+    const ListCell* cell;
+    foreach (cell, made) {
+        const Datum values[] = {ObjectIdGetDatum(lfirst_oid(cell))};
         const bool nulls[] = {false};
         put_row(set, values, nulls);
     }
-    AtEOXact_GUC(true, guc_level);
     end_call(call);
     return static_cast<Datum>(0);
 }

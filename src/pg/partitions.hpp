@@ -5,6 +5,7 @@
 
 extern "C" {
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 }
 
 namespace meter::pg {
@@ -14,5 +15,15 @@ namespace meter::pg {
 // partition that is being made meanwhile is waited for and then used, where the insertion alone
 // would wait for it and then fail, since the default partition takes no such rows any more.
 void hold_default_partition(TimestampTz time);
+
+// Months ahead of now that partitions are made for, unless someone asks for others.
+inline constexpr int kMonthsAhead = 3;
+
+// Makes the partitions that are missing from the month of `since` to `ahead` months from now, and
+// returns them as a list of OIDs. Waits for each lock up to `lock_timeout` (text as the setting
+// takes it), and events of months without a partition may wait behind it as long. A month whose
+// events are in the default partition is left out, and reported at `default_level`. Runs within
+// begin_owner_call(). Raises lock_not_available; throws for bad arguments.
+List* make_partitions(TimestampTz since, int ahead, const char* lock_timeout, int default_level);
 
 }  // namespace meter::pg

@@ -6,6 +6,10 @@
 
 #include "core/dimensions.hpp"
 
+extern "C" {
+#include "utils/varlena.h"
+}
+
 namespace meter::pg {
 
 char* setting_org = nullptr;
@@ -14,6 +18,9 @@ int setting_max_payload_kb = 256 * 1024;
 int setting_max_batch_events = 1'000'000;
 int setting_max_json_depth = 64;
 int setting_max_usage_rows = 1'000'000;
+char* setting_worker_databases = nullptr;
+int setting_fold_interval = 1'000;
+int setting_fold_batch = 100'000;
 
 namespace {
 
@@ -23,6 +30,15 @@ bool check_org(char** new_value, void**, GucSource) {
         return true;
     GUC_check_errdetail("An org has 1 to %d bytes.", static_cast<int>(kMaxNameBytes));
     return false;
+}
+
+bool check_names(char** new_value, void**, GucSource) {
+    List* names = NIL;
+    const bool valid = SplitIdentifierString(pstrdup(*new_value), ',', &names);
+    list_free(names);
+    if (!valid)
+        GUC_check_errdetail("List syntax is invalid.");
+    return valid;
 }
 
 }  // namespace
@@ -51,6 +67,20 @@ void define_settings() {
         "Counts buckets times groups, where buckets without events are filled in.",
         &setting_max_usage_rows, 1'000'000, 1, 100'000'000, PGC_USERSET, 0, nullptr, nullptr,
         nullptr);
+    // Where the library is not preloaded there is no worker, and nothing to be fixed at start.
+    DefineCustomStringVariable(
+        "meter.worker_databases", "The databases that a background worker looks after.",
+        "Takes effect where shared_preload_libraries has meter; one worker for each.",
+        &setting_worker_databases, "",
+        process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP, GUC_LIST_INPUT,
+        check_names, nullptr, nullptr);
+    DefineCustomIntVariable("meter.fold_interval",
+                            "How long the worker waits before it looks for deltas again.", nullptr,
+                            &setting_fold_interval, 1'000, 10, 3'600'000, PGC_SIGHUP, GUC_UNIT_MS,
+                            nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("meter.fold_batch", "The most deltas that one transaction folds.",
+                            nullptr, &setting_fold_batch, 100'000, 1, 10'000'000, PGC_SUSET, 0,
+                            nullptr, nullptr, nullptr);
     reserve_setting_prefix("meter");
 }
 
