@@ -114,16 +114,10 @@ uint64 fold_chunk(Statement& take, const Datum* values) {
 
 // Whether an error says something about the delta, and not about the circumstances.
 bool is_about_data(int sqlstate) {
-    switch (ERRCODE_TO_CATEGORY(sqlstate)) {
-        case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
-        case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
-        case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
-        case ERRCODE_TO_CATEGORY(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE):
-        case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
-            return false;
-        default:
-            return true;
-    }
+    return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) ||
+           ERRCODE_TO_CATEGORY(sqlstate) ==
+               ERRCODE_TO_CATEGORY(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) ||
+           sqlstate == ERRCODE_DATA_CORRUPTED;
 }
 
 // Folds the deltas that the statement deletes and returns, in a subtransaction. Where that fails

@@ -1,0 +1,134 @@
+-- Checking the rollups against the events, and making them anew.
+
+CREATE FUNCTION meter.dimensions_digest(dimensions jsonb) RETURNS uuid
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'meter_dimensions_digest';
+REVOKE ALL ON FUNCTION meter.dimensions_digest(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION meter.dimensions_digest(jsonb) IS
+'the first 16 bytes of SHA-256 of an event''s dimensions in canonical form: what cells are keyed by';
+
+CREATE FUNCTION meter.rebuild(
+    period_start timestamptz,
+    period_end timestamptz,
+    event_name text DEFAULT NULL
+) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'meter_rebuild';
+REVOKE ALL ON FUNCTION meter.rebuild(timestamptz, timestamptz, text) FROM PUBLIC;
+COMMENT ON FUNCTION meter.rebuild(timestamptz, timestamptz, text) IS
+'makes the rollups of the UTC months that a period touches anew from the events, for one meter or for all of the org, while events are recorded and queried; returns how many events there are';
+
+-- One statement, so that cells, deltas and events are those of one snapshot.
+CREATE FUNCTION meter.verify(
+    period_start timestamptz,
+    period_end timestamptz,
+    event_name text DEFAULT NULL
+) RETURNS TABLE (
+    event_name text,
+    grain "char",
+    start timestamptz,
+    user_id text,
+    dimensions jsonb,
+    expected jsonb,
+    actual jsonb
+)
+LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+WITH meters AS MATERIALIZED (
+    SELECT m.id, m.event_name FROM meter.meter m
+    WHERE m.org = COALESCE(current_setting('meter.org', true), 'default')
+      AND (verify.event_name IS NULL OR m.event_name = verify.event_name)
+), months AS MATERIALIZED (
+    SELECT date_trunc('month', period_start) AS start,
+           CASE WHEN date_trunc('month', period_end) = period_end THEN period_end
+                ELSE date_trunc('month', period_end) + interval '1 month' END AS stop
+), events AS MATERIALIZED (
+    SELECT e.meter_id, e.user_id, meter.dimensions_digest(e.dimensions) AS digest, e.dimensions,
+           e."timestamp" AS at, e.id, e.value
+    FROM meter.meter_event e, months
+    WHERE e.meter_id IN (SELECT id FROM meters) AND e."timestamp" >= months.start
+      AND e."timestamp" < months.stop AND period_start < period_end
+), pending AS MATERIALIZED (
+    SELECT p.meter_id, p.user_id, p.digest, p.dimensions, p.event_count AS n, p.value_sum AS s,
+           COALESCE(p.value_min, p.value_sum) AS lo, COALESCE(p.value_max, p.value_sum) AS hi,
+           COALESCE(p.last_value, p.value_sum) AS v, p.first_timestamp AS first,
+           COALESCE(p.last_timestamp, p.first_timestamp) AS last, p.last_id AS id,
+           date_trunc('hour', p.first_timestamp) AS hour,
+           COALESCE(p.value_time, p.value_sum * (1000000 *
+               extract(epoch FROM p.first_timestamp - date_trunc('hour', p.first_timestamp)))) AS t
+    FROM meter.rollup_pending p, months
+    WHERE p.meter_id IN (SELECT id FROM meters) AND p.first_timestamp >= months.start
+      AND p.first_timestamp < months.stop AND period_start < period_end
+), dense AS MATERIALIZED (
+    SELECT d.meter_id, d.month, d.user_id, d.days_from FROM meter.rollup_days d
+), wanted AS (
+    -- What the cells have to be, by each grain.
+    SELECT g.grain, g.total, e.meter_id, CASE WHEN NOT g.total THEN e.user_id END AS user_id, e.digest,
+           date_trunc(g.unit, e.at) AS start, e.dimensions, count(*) AS n, sum(e.value) AS s,
+           min(e.value) AS lo, max(e.value) AS hi, meter.last(e.value, e.at, e.id) AS v,
+           min(e.at) AS first, max(e.at) AS last,
+           sum(e.value * (1000000 * extract(epoch FROM e.at - date_trunc(g.unit, e.at)))) AS t
+    FROM events e, (VALUES ('m'::"char", 'month', false), ('m', 'month', true), ('d', 'day', false),
+                           ('d', 'day', true), ('h', 'hour', false), ('h', 'hour', true))
+                   AS g (grain, unit, total)
+    WHERE g.grain = 'm' OR g.total OR EXISTS (
+        SELECT FROM dense d WHERE d.meter_id = e.meter_id AND d.user_id = e.user_id
+        AND d.month = date_trunc('month', e.at) AND d.days_from <= e.at)
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
+), stored AS (
+    SELECT false AS total, r.meter_id, r.user_id, r.grain, r.start, r.digest, r.dimensions, r.event_count,
+           r.value_sum, r.value_min, r.value_max, r.last_value, r.first_timestamp, r.last_timestamp,
+           r.last_id, r.value_time, r.hours FROM meter.rollup r
+    UNION ALL
+    SELECT true, r.meter_id, NULL, r.grain, r.start, r.digest, r.dimensions, r.event_count,
+           r.value_sum, r.value_min, r.value_max, r.last_value, r.first_timestamp, r.last_timestamp,
+           r.last_id, r.value_time, r.hours FROM meter.rollup_total r
+), parts AS (
+    -- Cells, their hours, and the deltas that belong to each.
+    SELECT r.grain, r.total, r.meter_id, r.user_id, r.digest, r.start, r.dimensions, r.event_count AS n,
+           r.value_sum AS s, r.value_min AS lo, r.value_max AS hi, r.last_value AS v,
+           r.first_timestamp AS first, r.last_timestamp AS last, r.last_id AS id, r.value_time AS t
+    FROM stored r, months WHERE r.meter_id IN (SELECT id FROM meters) AND r.start >= months.start
+     AND r.start < months.stop AND period_start < period_end
+    UNION ALL
+    SELECT 'h', r.total, r.meter_id, r.user_id, r.digest, h.start, r.dimensions, h.event_count,
+           h.value_sum, h.value_min, h.value_max, h.last_value, NULL, h.last_timestamp, h.last_id, NULL
+    FROM stored r, months, meter.cell_hours(r.start, r.first_timestamp, r.last_timestamp, r.event_count,
+         r.last_id, r.value_sum, r.value_min, r.value_max, r.last_value, r.hours) AS h
+    WHERE r.grain = 'd' AND r.meter_id IN (SELECT id FROM meters) AND r.start >= months.start
+     AND r.start < months.stop AND period_start < period_end
+    UNION ALL
+    SELECT g.grain, g.total, p.meter_id, CASE WHEN NOT g.total THEN p.user_id END, p.digest,
+           date_trunc(g.unit, p.hour), p.dimensions, p.n, p.s, p.lo, p.hi, p.v, p.first, p.last, p.id,
+           p.t + p.s * (1000000 * extract(epoch FROM p.hour - date_trunc(g.unit, p.hour)))
+    FROM pending p, (VALUES ('m'::"char", 'month', false), ('m', 'month', true), ('d', 'day', false),
+                            ('d', 'day', true), ('h', 'hour', false), ('h', 'hour', true))
+                    AS g (grain, unit, total)
+    WHERE g.grain = 'm' OR g.total OR EXISTS (
+        SELECT FROM dense d WHERE d.meter_id = p.meter_id AND d.user_id = p.user_id
+        AND d.month = date_trunc('month', p.hour) AND d.days_from <= p.hour)
+), found AS (
+    SELECT p.grain, p.total, p.meter_id, p.user_id, p.digest, p.start, p.dimensions, sum(p.n)::bigint AS n,
+           sum(p.s) AS s, min(p.lo) AS lo, max(p.hi) AS hi, meter.last(p.v, p.last, p.id) AS v,
+           min(p.first) AS first, max(p.last) AS last, sum(p.t) AS t
+    FROM parts p GROUP BY 1, 2, 3, 4, 5, 6, 7
+)
+SELECT m.event_name, grain, start, COALESCE(w.user_id, f.user_id), COALESCE(w.dimensions, f.dimensions),
+       CASE WHEN w.n IS NOT NULL THEN jsonb_build_object('count', w.n, 'sum', w.s, 'min', w.lo, 'max', w.hi,
+           'last', w.v, 'first_timestamp', w.first, 'last_timestamp', w.last, 'value_time', w.t) END,
+       CASE WHEN f.n IS NOT NULL THEN jsonb_build_object('count', f.n, 'sum', f.s, 'min', f.lo, 'max', f.hi,
+           'last', f.v, 'first_timestamp', f.first, 'last_timestamp', f.last, 'value_time', f.t) END
+FROM (SELECT w.*, COALESCE(w.user_id, '') AS u FROM wanted w) AS w
+FULL JOIN (SELECT f.*, COALESCE(f.user_id, '') AS u FROM found f) AS f
+    USING (grain, total, meter_id, digest, start, u)
+JOIN meters m ON m.id = meter_id
+WHERE w.dimensions IS DISTINCT FROM f.dimensions OR w.n IS DISTINCT FROM f.n OR w.s IS DISTINCT FROM f.s OR w.lo IS DISTINCT FROM f.lo
+   OR w.hi IS DISTINCT FROM f.hi OR w.v IS DISTINCT FROM f.v OR w.last IS DISTINCT FROM f.last
+   OR (grain <> 'h' AND (w.first IS DISTINCT FROM f.first OR w.t IS DISTINCT FROM f.t))
+ORDER BY 1, 2, 3, 4, 5
+$$;
+REVOKE ALL ON FUNCTION meter.verify(timestamptz, timestamptz, text) FROM PUBLIC;
+COMMENT ON FUNCTION meter.verify(timestamptz, timestamptz, text) IS
+'every cell, of the UTC months that a period touches, that differs from what the events add up to: no row is exact; grain h is an hour within a day''s cell, and a null user_id a total';
