@@ -116,7 +116,10 @@ INSERT INTO access_call VALUES
     ('grant_access', $$SELECT meter.grant_access('access_nobody', 'admin')$$),
     ('grant_access', $$SELECT meter.grant_access(current_user, 'admin')$$),
     ('revoke_access', $$SELECT meter.revoke_access('access_reader')$$),
-    ('create_partitions', $$SELECT count(*) FROM meter.create_partitions(60, now() + interval '59 months')$$);
+    ('create_partitions', $$SELECT count(*) FROM meter.create_partitions(60, now() + interval '59 months')$$),
+    ('fold', $$SELECT meter.fold() >= 0$$),
+    ('rebuild', $$SELECT meter.rebuild('2026-01-01', '2026-02-01')$$),
+    ('verify', $$SELECT count(*) FROM meter.verify('2026-01-01', '2026-02-01')$$);
 -- Every entry point is called; what is left over acts on nothing of the extension.
 SELECT function AS not_called FROM access_rule WHERE NOT public EXCEPT SELECT function FROM access_call ORDER BY 1;
 SET meter.org = 'access_a';
