@@ -70,7 +70,7 @@ sub verify
 {
 	my ($random) = @_;
 	return Differential::Cells::check(++$asked, $random) if $random->chance(60);
-	return "SELECT 'V', " . ++$verified . ", 0, (SELECT string_agg('verify' || v::text, '  ') FROM (SELECT * FROM meter.verify($random) LIMIT 8) AS v);" }
+	return "SELECT 'V', " . ++$verified . ", 0, (SELECT string_agg('verify' || v::text, '  ') FROM (SELECT * FROM meter.verify('1970-01-01', '9999-01-01') LIMIT 8) AS v);" }
 
 # A rebuild of some months, around now or around what is dense.
 sub rebuild
