@@ -33,6 +33,7 @@ timezone = 'UTC'
 max_prepared_transactions = 20
 fsync = off
 log_statement = none
+statement_timeout = '60s'
 CONF
 $node->start;
 $node->safe_psql('postgres', join "\n", 'CREATE EXTENSION meter;', 'CREATE TABLE stop ();', 'SET client_min_messages = warning;',
