@@ -1,6 +1,7 @@
 -- Folding, what it leaves, and putting right what was broken by hand.
 SET client_min_messages = warning;
 SET timezone = 'UTC';
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
 SELECT event_name FROM meter.create_meter('tokens', dimensions => '{model}');
 -- A dense user and a sparse one, over two months.
 SELECT count(*) FROM meter.record_events(
@@ -31,7 +32,7 @@ SELECT * FROM (SELECT * FROM answers EXCEPT ALL TABLE before) AS gained;
 SELECT * FROM meter.verify('2026-01-01', '2026-04-01');
 
 -- With more events, folded and not folded, too.
-SELECT meter.record_event('tokens', 'dense', 0.5, '{"model": "m1"}', event_time => '2026-01-15 12:00');
+SELECT meter.record_event('tokens', 'dense', 0.5, '{"model": "m1"}', event_time => '2026-01-15 12:00') > 0 AS recorded;
 SELECT value, event_count FROM meter.usage('tokens', '2026-01-01', '2026-02-01');
 SELECT * FROM meter.verify('2026-01-01', '2026-04-01');
 
