@@ -178,7 +178,7 @@ my @lines = map { ($events->batch(map { $events->event } 1 .. 500), $random->pic
 push @lines, $ask->() for 1 .. $questions / 50;
 while ($asked < $questions * 0.4)
 {
-	push @lines, without_lock($events->transaction(20, sub { $random->chance(40) && $_[0] eq 'READ COMMITTED' ? $random->pick('SELECT meter.fold();', rebuild($random)) : $ask->() })
+	push @lines, without_lock($events->transaction(20, sub { $random->chance(40) && $_[0] eq 'READ COMMITTED' ? $random->pick('SELECT meter.fold();', rebuild($random)) : $ask->() }))
 	  for 1 .. $random->number(4);
 	push @lines, $random->chance(10) ? fold_and_begin() : 'SELECT meter.fold();' if $random->chance(50);
 	push @lines, 'BEGIN;', 'SELECT meter.fold();', $ask->(), 'ROLLBACK;' if $random->chance(10);
