@@ -22,11 +22,10 @@ enum Argument {
     kMin,
     kMax,
     kLastValue,
-    kHours,
-    kArguments
+    kHours
 };
 
-// The hours of a cell, kept from one call of a query to the next for their memory's sake.
+// The hours of a cell and their memory. It lives in a memory context.
 struct Unpacked {
     explicit Unpacked(MemoryContext context) : arena(context), hours(&arena) {}
 

@@ -253,9 +253,10 @@ uint64 fold_pending(int64 max_deltas) {
         if (settled < limit)
             break;
     }
+    // Before a new one is begun: until we commit, the others still write into the latest.
+    close_generations();
     if (folded > 0)
         count_folded(folded);
-    close_generations();
     return static_cast<uint64>(folded);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pg/cells.hpp"
 #include "pg/memory.hpp"
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
@@ -16,13 +17,6 @@ extern "C" {
 namespace meter::pg {
 
 namespace {
-
-static_assert(sizeof(pg_uuid_t) == sizeof(Digest));
-
-// PostgreSQL reads, and never writes, what a uuid datum points to.
-Datum uuid_datum(const Digest& digest) {
-    return PointerGetDatum(const_cast<std::uint8_t*>(digest.data()));
-}
 
 int compare(const Digest& a, const Digest& b) {
     return std::memcmp(a.data(), b.data(), a.size());
