@@ -19,14 +19,13 @@ void merge_day(TableCell& into, const TableCell& day, std::pmr::memory_resource*
 }
 
 void summarise(CellTable& cells, RollupTables::Months& months) {
-    for (const CellTable::Entry* entry : cells.sorted()) {
-        const CellKey& key = entry->first;
+    for (const auto& [key, entry] : cells.entries()) {
         MonthSummary& month = months[{key.meter_id, key.start, key.user_id, {}}];
         ++month.cells;
-        month.event_count += entry->second.cell.event_count;
-        month.first_time = std::min(month.first_time, entry->second.cell.first_time);
-        month.last_time = std::max(month.last_time, entry->second.cell.last_time);
-        month.dirty = month.dirty || entry->second.cell.dirty;
+        month.event_count += entry.cell.event_count;
+        month.first_time = std::min(month.first_time, entry.cell.first_time);
+        month.last_time = std::max(month.last_time, entry.cell.last_time);
+        month.dirty = month.dirty || entry.cell.dirty;
     }
 }
 
@@ -60,9 +59,7 @@ void RollupTables::add_hour(const CellKey& key, const RollupCell& cell, std::uin
 }
 
 void RollupTables::finish() {
-    for (CellTable::Entry* entry : days.sorted()) {
-        const CellKey& key = entry->first;
-        TableCell& day = entry->second;
+    for (auto& [key, day] : days.entries()) {
         for (const HourCell& hour : day.hours)
             day.cell.merge(hour.cell, hour.hour * kHour, resource_);
         const std::int64_t month = utc_month_of(key.start).start;
@@ -83,17 +80,16 @@ void RollupTables::finish() {
 void RollupTables::count_new_cells() {
     for (auto& [key, month] : meter_months_)
         month.cells = 0;
-    for (const CellTable::Entry* entry : total_months.sorted())
-        if (entry->second.row == 0)
-            ++meter_months_[{entry->first.meter_id, entry->first.start, {}, {}}].cells;
+    for (const auto& [key, entry] : total_months.entries())
+        if (entry.row == 0)
+            ++meter_months_[{key.meter_id, key.start, {}, {}}].cells;
 }
 
 void RollupTables::choose_days() {
-    for (CellTable::Entry* entry : days.sorted()) {
-        const CellKey& key = entry->first;
+    for (auto& [key, day] : days.entries()) {
         const std::int64_t month = utc_month_of(key.start).start;
         const auto found = user_months_.find({key.meter_id, month, key.user_id, {}});
-        entry->second.wanted = found != user_months_.end() && key.start >= found->second.days_from;
+        day.wanted = found != user_months_.end() && key.start >= found->second.days_from;
     }
 }
 

@@ -50,12 +50,17 @@ class CellTable {
     // The cell of a key, made where there is none yet. The bytes of the key's user must last.
     TableCell& at(const CellKey& key) { return cells_.try_emplace(key, resource_).first->second; }
 
+    using Map = std::pmr::unordered_map<CellKey, TableCell, CellKeyHash>;
+
+    // All entries, in no order.
+    Map& entries() { return cells_; }
+
     // The entries that are wanted, in the order of their keys.
     std::pmr::vector<Entry*> sorted();
 
   private:
     std::pmr::memory_resource* resource_;
-    std::pmr::unordered_map<CellKey, TableCell, CellKeyHash> cells_;
+    Map cells_;
 };
 
 // The cells by day and by month, by user and over all of them, that deltas add up to.
