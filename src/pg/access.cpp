@@ -80,6 +80,9 @@ void apply_grants(const char* role, const Privileges& privileges, bool bound) {
                       signature, wanted ? "TO" : "FROM", role);
         }
     }
+    run_grant(privileges.writer || privileges.admin ? "GRANT INSERT ON" : "REVOKE INSERT ON",
+              "meter.event_load, meter.event_load_json",
+              privileges.writer || privileges.admin ? "TO" : "FROM", role);
     const bool tables = !bound && (privileges.reader || privileges.admin);
     run_grant(tables ? "GRANT SELECT ON" : "REVOKE SELECT ON", "meter.meter, meter.meter_event",
               tables ? "TO" : "FROM", role);
