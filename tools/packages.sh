@@ -132,3 +132,36 @@ provide_packages() {
         [ ${#packages[@]} -eq 0 ] || die "still missing after the installation: ${packages[*]}"
     fi
 }
+
+# Unpacks pgbouncer, where it is not installed, into the temporary directory, with the libraries that
+# are missing: to install it would start a server. Sets METER_PGBOUNCER, to nothing where that fails.
+provide_pgbouncer() {
+    local directory=$METER_TMP/pgbouncer log=$METER_TMP/log/pgbouncer
+    METER_PGBOUNCER=$(PATH=$PATH:/usr/sbin command -v pgbouncer || true)
+    [ -z "$METER_PGBOUNCER" ] || return 0
+    mkdir -p "$directory"
+    if ! run_job "fetching pgbouncer" "$log" unpack_pgbouncer "$directory"; then
+        # The lists of packages may be missing, or old.
+        { is_root || sudo -n true 2>/dev/null; } || return 0
+        METER_PATIENT=yes
+        run_job "apt-get update" "$log" as_root apt-get update -q || true
+        METER_PATIENT=
+        run_job "fetching pgbouncer" "$log" unpack_pgbouncer "$directory" || return 0
+    fi
+    METER_PGBOUNCER=$directory/pgbouncer
+}
+
+unpack_pgbouncer() {
+    local package packages=(pgbouncer)
+    cd "$1" || return
+    for package in $(apt-cache depends pgbouncer | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p'); do
+        dpkg -s "$package" >/dev/null 2>&1 || packages+=("$package")
+    done
+    apt-get download -q "${packages[@]}" || return
+    for package in ./*.deb; do
+        dpkg -x "$package" . || return
+    done
+    printf '#!/bin/sh\nLD_LIBRARY_PATH=$(echo "%s"/usr/lib/*-linux-*) exec "%s/usr/sbin/pgbouncer" "$@"\n' \
+        "$1" "$1" >pgbouncer
+    chmod -R a+rX . && chmod a+x pgbouncer
+}
