@@ -30,12 +30,14 @@ struct Privileges {
     bool admin;
 };
 
-// The functions that each privilege lets a role call. All others are the owner's.
+// The functions that each privilege lets a role call. All others are the owner's. What concerns all
+// orgs at once is for roles that are bound to none.
 struct FunctionGrant {
     const char* name;
     bool reader;
     bool writer;
     bool admin;
+    bool all_orgs = false;
 };
 
 constexpr FunctionGrant kFunctionGrants[] = {
@@ -46,7 +48,7 @@ constexpr FunctionGrant kFunctionGrants[] = {
     {"ingest", false, true, true},         {"create_meter", false, false, true},
     {"update_meter", false, false, true},  {"add_dimension", false, false, true},
     {"archive_meter", false, false, true}, {"drop_meter", false, false, true},
-    {"fold", false, false, true},
+    {"fold", false, false, true, true},
 };
 
 // Runs a GRANT or REVOKE: `action` up to the object, the object, then TO or FROM and the role.
@@ -73,9 +75,10 @@ void apply_grants(const char* role, const Privileges& privileges, bool bound) {
         for (const FunctionGrant& grant : kFunctionGrants) {
             if (std::strcmp(grant.name, name) != 0)
                 continue;
-            const bool wanted = (grant.reader && privileges.reader) ||
-                                (grant.writer && privileges.writer) ||
-                                (grant.admin && privileges.admin);
+            const bool wanted =
+                ((grant.reader && privileges.reader) || (grant.writer && privileges.writer) ||
+                 (grant.admin && privileges.admin)) &&
+                !(grant.all_orgs && bound);
             run_grant(wanted ? "GRANT EXECUTE ON FUNCTION" : "REVOKE EXECUTE ON FUNCTION",
                       signature, wanted ? "TO" : "FROM", role);
         }

@@ -116,7 +116,7 @@ Call begin_call(Privilege privilege, const char* action) {
         return call;
     }
     const Access& access = access_of(call.caller);
-    bool allowed = access.admin;
+    bool allowed = access.admin && !(privilege == Privilege::kMaintain && access.bound);
     if (privilege == Privilege::kRead || privilege == Privilege::kReadOrWrite)
         allowed |= access.reader;
     if (privilege == Privilege::kWrite || privilege == Privilege::kReadOrWrite)

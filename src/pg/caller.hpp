@@ -7,7 +7,8 @@
 
 namespace meter::pg {
 
-enum class Privilege { kRead, kWrite, kAdmin, kReadOrWrite };
+// kMaintain is an admin's who is bound to no org: it concerns all orgs at once.
+enum class Privilege { kRead, kWrite, kAdmin, kMaintain, kReadOrWrite };
 
 // One call of an entry point. Plain data; an error between begin_call() and end_call() needs no
 // clean-up, the end of the (sub)transaction restores user and search path.

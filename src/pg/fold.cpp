@@ -266,7 +266,7 @@ METER_FUNCTION(meter_fold) {
     using namespace meter::pg;
     PreventCommandIfReadOnly("meter.fold()");
     PreventCommandDuringRecovery("meter.fold()");
-    const Call call = begin_call(Privilege::kAdmin, "fold");
+    const Call call = begin_call(Privilege::kMaintain, "fold");
     require_read_committed("fold");
     const uint64 folded = fold_pending(PG_INT64_MAX);
     end_call(call);

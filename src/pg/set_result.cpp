@@ -10,14 +10,17 @@ SetResult begin_set(FunctionCallInfo fcinfo) {
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("set-valued function called in a context that cannot accept a set"),
                         errhint("Call it in FROM.")));
-    const MemoryContext caller_context =
-        MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
+    // What the query's memory is not to keep for each call, it may be one a row, is made in the
+    // caller's. The copy is freed by the executor.
+    TupleDesc expected;
+    if (get_call_result_type(fcinfo, nullptr, &expected) == TYPEFUNC_SCALAR)
+        expected = info->expectedDesc;
     SetResult set;
     set.context = info->econtext->ecxt_per_query_memory;
-    if (get_call_result_type(fcinfo, nullptr, &set.descriptor) == TYPEFUNC_SCALAR)
-        set.descriptor = CreateTupleDescCopy(info->expectedDesc);
-    else
-        set.descriptor = BlessTupleDesc(CreateTupleDescCopy(set.descriptor));
+    const MemoryContext caller_context = MemoryContextSwitchTo(set.context);
+    set.descriptor = CreateTupleDescCopy(expected);
+    if (expected != info->expectedDesc)
+        BlessTupleDesc(set.descriptor);
     set.store =
         tuplestore_begin_heap((info->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
     info->returnMode = SFRM_Materialize;

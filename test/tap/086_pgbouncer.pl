@@ -95,7 +95,7 @@ for my $user ('acme', 'umbrella')
 		my $result = IPC::Run::run([ 'pgbench', '-n', '-h', $directory, '-p', $port, '-U', $user, '-c', $clients, '-j', 2,
 			'-t', $transactions, '-M', $mode, '-f', "$directory/record.sql", 'postgres' ], '>', \my $out, '2>', \my $err);
 		ok($result, "$clients clients of $user, $mode protocol") or diag($err);
-		$result = through($user, 'SELECT meter.fold() > 0');
+		$result = through($owner, 'SELECT meter.fold() > 0');
 		is($result, 't', 'a fold through pgbouncer');
 	}
 	my $org = $user;
