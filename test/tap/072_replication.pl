@@ -122,6 +122,8 @@ while ($load->pumpable)
 	$seen{ $reader->query_safe($state) }++;
 	$wrong ||= $reader->query_safe("$compared;");
 	$reader->query_safe('COMMIT');
+	# And each statement by itself, whose snapshot may be older than the moment it looks.
+	$wrong ||= $reader->query_safe("$compared;") for 1 .. 3;
 	++$asked;
 }
 $load->finish;
@@ -162,7 +164,8 @@ $primary->safe_psql('postgres', "CREATE PUBLICATION everything FOR ALL TABLES WI
 $primary->safe_psql('postgres', record('published', 200) . "SELECT meter.fold();
 	SELECT setval('meter.rollup_folded_seq', 100000);" . record('published2', 20) . "SELECT meter.fold(); SELECT meter.fold();
 	SELECT meter.rebuild(now() - interval '1 month', now()); VACUUM meter.rollup_pending;
-	SELECT count(*) FROM meter.create_partitions(4); SELECT FROM meter.create_meter('brief'); SELECT meter.drop_meter('brief'); SELECT meter.grant_access('pg_monitor', 'reader');");
+	SELECT count(*) FROM meter.create_partitions(4); SELECT FROM meter.create_meter('brief'); SELECT meter.drop_meter('brief'); SELECT meter.grant_access('pg_monitor', 'reader');
+	CREATE ROLE app; SELECT meter.grant_access('app', 'writer', 'default');");
 is($primary->safe_psql('postgres', 'SELECT count(*) FROM meter.rollup_pending'), 0, 'publisher: it records, folds, rebuilds, vacuums, makes partitions, drops meters');
 is_exact($primary, 'publisher');
 
@@ -173,7 +176,7 @@ $subscriber->init(extra => [ '--encoding=UTF8', '--no-locale' ], allows_streamin
 $subscriber->append_conf('postgresql.conf', "timezone = 'UTC'\nlc_messages = 'C'\nshared_preload_libraries = 'meter'\nmeter.worker_databases = 'postgres'\nmeter.fold_interval = 100ms\n");
 $subscriber->start;
 $primary->safe_psql('postgres', record('before', 300) . "SELECT setval('meter.rollup_folded_seq', 100000); SELECT meter.fold();" . record('pending', 100));
-$subscriber->safe_psql('postgres', "CREATE EXTENSION meter; $view");
+$subscriber->safe_psql('postgres', "CREATE EXTENSION meter; CREATE ROLE app; $view");
 # What the subscriber makes itself: its partitions, and its roles' access.
 my $connection = $primary->connstr('postgres') =~ s/'/''/gr;
 $subscriber->safe_psql('postgres', "SET client_min_messages = error; SELECT count(*) FROM meter.create_partitions(4, now() - interval '2 months');
@@ -227,6 +230,10 @@ $subscriber->safe_psql('postgres', record('over', 200));
 is($subscriber->safe_psql('postgres', "SELECT count(*) - $recorded, count(*) - count(DISTINCT id), count(*) FILTER (WHERE id > $last) FROM meter.meter_event"), '200|0|200', 'taking over: ids are new');
 is($subscriber->safe_psql('postgres', "SELECT id > (SELECT max(id) FROM meter.meter WHERE event_name <> 'new') FROM meter.create_meter('new')"), 't', 'taking over: so are those of meters');
 is_exact($subscriber, 'taking over, recorded');
+my $as_app = "SET ROLE app; SELECT meter.record_event('tokens', 'ann', 1, idempotency => 'of-app') > $last";
+refused($subscriber, $as_app, qr/permission denied/, 'taking over: a role has its row in meter.access, and no rights yet');
+$subscriber->safe_psql('postgres', "SELECT meter.grant_access('app', 'writer', 'default')");
+is($subscriber->safe_psql('postgres', $as_app), 't', 'taking over: granted again, it has');
 my $start = time;
 sleep 0.2 while time - $start < 60 && $subscriber->safe_psql('postgres', 'SELECT count(*) FROM meter.rollup_pending') > 0;
 is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM meter.rollup_pending'), 0, 'taking over: the worker folds');
