@@ -168,6 +168,7 @@ $primary->safe_psql('postgres', record('published', 200) . "SELECT meter.fold();
 	CREATE ROLE app; SELECT meter.grant_access('app', 'writer', 'default');");
 is($primary->safe_psql('postgres', 'SELECT count(*) FROM meter.rollup_pending'), 0, 'publisher: it records, folds, rebuilds, vacuums, makes partitions, drops meters');
 is_exact($primary, 'publisher');
+refused($primary, 'DELETE FROM meter.meter_event', qr/cannot delete from table "meter_event\S*" because it does not have a replica identity/, 'publisher: events are not deleted by hand');
 
 # --- a subscriber
 
@@ -184,8 +185,8 @@ $subscriber->safe_psql('postgres', "SET client_min_messages = error; SELECT coun
 $subscriber->wait_for_subscription_sync($primary, 'copy');
 
 # Everything that is published is the same here.
-my $counts = join ' UNION ALL ', map { "SELECT '$_', count(*), md5(string_agg(md5(t::text), ',' ORDER BY t::text)) FROM meter.$_ AS t" }
-  qw(meter meter_event event_key access rollup_pending rollup_generation rollup rollup_total rollup_days rollup_month rollup_meter);
+my $counts = join(' UNION ALL ', map { "SELECT '$_', count(*), md5(string_agg(md5(t::text), ',' ORDER BY t::text)) FROM meter.$_ AS t" }
+  qw(meter meter_event event_key access rollup_pending rollup_generation rollup rollup_total rollup_days rollup_month rollup_meter)) . ' ORDER BY 1';
 sub is_copy
 {
 	my ($name) = @_;
@@ -205,6 +206,11 @@ like($subscriber->safe_psql('postgres', "SELECT query FROM pg_stat_activity WHER
 # Neither fold nor rebuild may write what the publisher will write.
 $primary->safe_psql('postgres', "SELECT FROM meter.create_meter('late'); SELECT meter.record_event('late', 'ann', 5)");
 is_copy('subscriber, another meter');
+# A partition that the publisher alone has.
+$primary->safe_psql('postgres', "SET client_min_messages = error; SELECT count(*) FROM meter.create_partitions(0, '2020-01-15');
+	SELECT meter.record_event('late', 'ann', 7, event_time => '2020-01-20'); SELECT meter.fold(); SELECT meter.record_event('late', 'ann', 8, event_time => '2020-01-21')");
+is_copy('subscriber, another partition');
+is($subscriber->safe_psql('postgres', "SELECT value, event_count FROM meter.usage('late', '2020-01-01', '2020-02-01')"), '15|2', 'subscriber: usage counts what lies there');
 refused($subscriber, 'SELECT meter.fold()', qr/ERROR:  cannot fold: a subscription writes the rollups\nHINT:  /, 'subscriber: fold is refused');
 refused($subscriber, 'SELECT meter.rebuild(now(), now() + interval \'1 day\')', qr/ERROR:  cannot rebuild: a subscription writes the rollups\nHINT:  /, 'subscriber: rebuild is refused');
 $subscriber->safe_psql('postgres', 'ALTER SUBSCRIPTION copy DISABLE');
