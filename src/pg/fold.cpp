@@ -10,6 +10,7 @@
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
 #include "pg/numeric.hpp"
+#include "pg/readiness.hpp"
 #include "pg/rollup_store.hpp"
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
@@ -221,6 +222,15 @@ void require_read_committed(const char* action) {
                  errhint("Its snapshot may be older than the last fold. Use READ COMMITTED.")));
 }
 
+void require_no_subscription(const char* action) {
+    if (is_subscriber())
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                 errmsg("cannot %s: a subscription writes the rollups", action),
+                 errhint("The publisher's rollups come with its events. Drop the subscription "
+                         "first.")));
+}
+
 uint64 fold_pending(int64 max_deltas) {
     static Statement count = {
         "SELECT count(*) FROM meter.rollup_pending WHERE generation = ANY ($1) AND generation >= 0",
@@ -268,6 +278,7 @@ METER_FUNCTION(meter_fold) {
     PreventCommandDuringRecovery("meter.fold()");
     const Call call = begin_call(Privilege::kMaintain, "fold");
     require_read_committed("fold");
+    require_no_subscription("fold");
     const uint64 folded = fold_pending(PG_INT64_MAX);
     end_call(call);
     PG_RETURN_INT64(static_cast<int64>(folded));

@@ -14,6 +14,10 @@ bool take_fold_lock(bool wait);
 // READ COMMITTED a change could be lost. `action` completes "cannot ...".
 void require_read_committed(const char* action);
 
+// Raises an error where a subscription writes the rollups: a cell that were made here too would
+// stop it when the publisher's comes. `action` completes "cannot ...".
+void require_no_subscription(const char* action);
+
 // Moves deltas into the rollups: those committed by now, or `max_deltas` of them and a few more.
 // Returns their number: 0 where there are none, or where the lock is taken. Deltas that cannot be
 // folded are set aside, with a warning. Runs within an SPI connection, as the owner.

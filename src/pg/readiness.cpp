@@ -163,15 +163,24 @@ Readiness watch() {
 
 }  // namespace
 
+bool is_subscriber() {
+    Incarnation found{};
+    if (!find_incarnation(found))
+        return false;
+    for (const Oid relation : found.rollups)
+        if (is_subscribed(relation))
+            return true;
+    return false;
+}
+
 Readiness readiness() {
     Incarnation found{};
     if (!find_incarnation(found))
         return Readiness::kNotInstalled;
-    for (const Oid relation : found.rollups)
-        if (is_subscribed(relation)) {
-            settled = false;
-            return Readiness::kSubscriber;
-        }
+    if (is_subscriber()) {
+        settled = false;
+        return Readiness::kSubscriber;
+    }
     if (XactReadOnly)
         return Readiness::kReadOnly;
     if (!(found == watched)) {

@@ -22,6 +22,10 @@ enum class Readiness {
 // superuser.
 Readiness readiness();
 
+// Whether a subscription, enabled or not, writes the rollups. What a fold wrote here too, the
+// publisher's changes would meet.
+bool is_subscriber();
+
 // Locks the tables that a fold writes until the end of the transaction, unless one of them cannot
 // be had without waiting: then returns false. So a fold of the worker never stands in the queue for
 // a table's lock, where it could be part of a deadlock.

@@ -77,6 +77,7 @@ METER_FUNCTION(meter_rebuild) {
     PreventCommandIfReadOnly("meter.rebuild()");
     const Call call = begin_owner_call("rebuild");
     require_read_committed("rebuild");
+    require_no_subscription("rebuild");
     const int64 from = calendar_time(PG_GETARG_TIMESTAMPTZ(0), "period_start");
     const int64 to = calendar_time(PG_GETARG_TIMESTAMPTZ(1), "period_end");
     int64 events = 0;

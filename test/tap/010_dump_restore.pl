@@ -48,6 +48,9 @@ SELECT meter.record_event('calls', 'zoë', 123456789012345678901234567890 - 0.1,
                           event_time => '2026-01-31 23:59:59.999999+00');
 SELECT meter.record_event('seats', 'team', -3, event_time => '2026-01-01 00:00:00+00');
 SELECT meter.archive_meter('seats');
+-- A dense user, so that there are cells for days, too.
+SELECT count(*) FROM meter.record_events(array_fill('calls'::text, ARRAY[2000]), array_fill('dense'::text, ARRAY[2000]), NULL, NULL, NULL,
+    (SELECT array_agg('2025-12-20 00:00:00+00'::timestamptz + i * interval '17 minutes') FROM generate_series(1, 2000) AS i));
 SET meter.org = 'acme';
 SELECT meter.create_meter('tokens');
 SELECT meter.record_event('tokens', 'zoë', 7, idempotency => 'acme-1', event_time => '2026-01-02 00:00:00+00');
@@ -62,6 +65,29 @@ DROP OWNED BY gone;
 DROP ROLE gone;
 SQL
 is($source->safe_psql('original', 'SELECT count(*) FROM meter.access'), 5, 'a dropped role left its row');
+
+# Cells of every kind, two open generations with deltas in the same cells, and a delta set aside.
+my $slow = $source->background_psql('original');
+$slow->query_safe("BEGIN; SELECT meter.record_event('tokens', 'user-1', 1000, '{\"model\": \"m1\"}', event_time => '2025-12-05 00:00:00+00')");
+$source->safe_psql('original', <<'SQL');
+ALTER TABLE meter.rollup ADD CONSTRAINT refuse CHECK (user_id <> 'poison');
+SELECT meter.record_event('calls', 'poison', 7, event_time => '2026-01-21 00:00:00+00');
+SET client_min_messages = error;
+SELECT meter.fold();
+ALTER TABLE meter.rollup DROP CONSTRAINT refuse;
+SELECT setval('meter.rollup_folded_seq', 100000);
+SELECT meter.record_event('calls', 'dense', event_time => '2026-01-10 00:00:00+00');
+SELECT meter.fold();
+SELECT meter.record_event('tokens', 'user-' || i % 7, 1, '{"model": "m1"}', event_time => '2025-12-05 00:00:00+00') FROM generate_series(1, 30) i;
+SQL
+$slow->query_safe('COMMIT');
+$slow->quit;
+is($source->safe_psql('original', <<'SQL'), '-1:1 0:1 1:30|{0,1}|t|t|t|t|t', 'there are deltas of several generations, one set aside, and cells of every kind');
+SELECT (SELECT string_agg(generation || ':' || n, ' ' ORDER BY generation) FROM (SELECT generation, count(*) AS n FROM meter.rollup_pending GROUP BY 1) AS g),
+    (SELECT array_agg(generation ORDER BY generation) FROM meter.rollup_generation), (SELECT count(*) > 1 FROM meter.rollup WHERE grain = 'm'),
+    (SELECT count(*) > 1 FROM meter.rollup WHERE grain = 'd' AND hours IS NOT NULL), (SELECT count(*) > 1 FROM meter.rollup_total WHERE grain = 'd'),
+    (SELECT count(*) > 1 FROM meter.rollup_month), (SELECT count(*) > 0 FROM meter.rollup_days)
+SQL
 
 is($source->safe_psql('original', <<'SQL'), '', 'every table and sequence is marked for dump');
 SELECT c.oid::regclass FROM pg_class c
@@ -104,18 +130,23 @@ SELECT a.grantee::regrole, a.privilege_type FROM pg_namespace n, aclexplode(n.ns
 WHERE n.nspname = 'meter' ORDER BY a.grantee::regrole::text, a.privilege_type;
 SELECT * FROM meter.usage('tokens', '1990-01-01', '2030-01-01', group_by => '{user_id,model}', bucket => 'month');
 SELECT * FROM meter.usage_report('1990-01-01', '2030-01-01');
+SELECT * FROM meter.usage('calls', '2025-12-25 10:20:30', '2026-01-11 12:13:14', group_by => '{user_id}', bucket => 'day', time_zone => 'Asia/Kolkata');
+SELECT 'verify', * FROM meter.verify('1990-01-01', '2030-01-01');
 SQL
 my $expected = $source->safe_psql('original', $contents);
+unlike($expected, qr/^verify/m, 'the rollups are right');
 like($expected, qr/meter\.meter_event_2025_11\|\d/, 'there are monthly partitions');
 like($expected, qr/meter\.meter_event_default\|20\|/, 'the default partition has events');
 
-# A dump as text, without what names the moment or the run.
+# A dump as text, without what names the moment or the run, and the rows of each table sorted: where a
+# table has had updates, a copy may lie in another order.
 sub dump_text
 {
 	my ($node, $database, @options) = @_;
 	my ($out, $err) = run_command([ 'pg_dump', @options, $node->connstr($database) ]);
 	is($err, '', "dumping $database says nothing");
 	$out =~ s/^\\(un)?restrict .*$//mg;
+	$out =~ s/^(COPY [^\n]*;\n)(.*?)^\\\.$/$1 . join("\n", sort split m{\n}, $2) . "\n\\."/mseg;
 	return $out;
 }
 my $expected_dump = dump_text($source, 'original');
@@ -151,6 +182,23 @@ my %restore = (
 	'directory in parallel' => sub { [ 'pg_restore', '--exit-on-error', '-j', 2, '-d', $_[0], "$directory/directory" ] },
 	'schema, then data' => sub { [ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-f', "$directory/schema.sql", '-f', "$directory/data.sql", '-d', $_[0] ] },
 );
+
+# Tells in what usage differs from the events, and cells from what they should be.
+sub rollups_wrong
+{
+	return <<'SQL';
+WITH ours AS MATERIALIZED (
+    SELECT 'tokens' AS event_name, user_id, bucket_start, value, event_count FROM meter.usage('tokens', '1990-01-01', '2030-01-01', group_by => '{user_id}', bucket => 'month')
+    UNION ALL SELECT 'calls', user_id, bucket_start, value, event_count FROM meter.usage('calls', '2025-12-25 10:20:30+00', '2030-01-01', group_by => '{user_id}', bucket => 'day')),
+plain AS (
+    SELECT event_name, user_id, date_trunc(CASE event_name WHEN 'tokens' THEN 'month' ELSE 'day' END, "timestamp", 'UTC') AS t,
+           CASE event_name WHEN 'tokens' THEN sum(value) ELSE count(*) END, count(*)
+    FROM meter.meter_event e JOIN meter.meter m ON m.id = e.meter_id
+    WHERE org = 'default' AND (event_name = 'tokens' OR event_name = 'calls' AND "timestamp" >= '2025-12-25 10:20:30+00') GROUP BY event_name, user_id, t)
+SELECT 'usage', * FROM (TABLE ours EXCEPT ALL TABLE plain) AS t UNION ALL SELECT 'plain', * FROM (TABLE plain EXCEPT ALL TABLE ours) AS t;
+SELECT * FROM meter.verify('1990-01-01', '2030-01-01');
+SQL
+}
 
 # What works as before, once restored. Writes.
 sub check_working
@@ -194,6 +242,19 @@ SQL
 	is($sql->("SELECT meter.record_event('tokens', 'later', event_time => '2025-09-30 23:59:59.999999+00');
 	           SELECT tableoid::regclass FROM meter.meter_event WHERE user_id = 'later'") =~ s/^\d+\n//r,
 		'meter.meter_event_2025_09', "$name: and used");
+
+	# Rollups: what is recorded now adds to what was, before and after folds, which go on with the generations.
+	is($sql->(rollups_wrong()), '', "$name: usage is exact with what was recorded since");
+	is($sql->("SELECT array_agg(DISTINCT p.generation) FROM meter.rollup_pending AS p WHERE user_id IN ('new', 'later')"), '{1}', "$name: recorded into the latest generation");
+	cmp_ok($sql->('SELECT meter.fold()'), '>=', 33, "$name: what was pending is folded");
+	is($sql->('SELECT array_agg(generation) FROM meter.rollup_generation'), '{1}', "$name: which closes the generation before");
+	is($sql->("SELECT count(*), max(generation) FROM meter.rollup_pending"), '1|-1', "$name: all but what was set aside");
+	is($sql->(rollups_wrong()), '', "$name: usage is exact");
+	$sql->("SELECT setval('meter.rollup_folded_seq', 100000); SELECT meter.record_event('tokens', 'new', 3, event_time => '2026-01-15 00:00:00+00'); SELECT meter.fold();
+	        SELECT meter.record_event('tokens', 'new', 4, event_time => '2026-01-15 00:00:00+00')");
+	is($sql->(rollups_wrong()), '', "$name: and over again, in a new generation");
+	is($sql->("SELECT meter.rebuild('2026-01-21', '2026-01-22', 'calls') > 0; SELECT count(*) FROM meter.rollup_pending WHERE generation < 0"), "t\n0", "$name: a rebuild takes what was set aside");
+	is($sql->(rollups_wrong()), '', "$name: and usage is exact");
 
 	# Access.
 	is($as->('acme_app', "SET meter.org = 'default'; SELECT org FROM meter.list_meters()"), 'acme', "$name: a bound role stays in its org");
