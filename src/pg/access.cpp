@@ -46,7 +46,9 @@ constexpr FunctionGrant kFunctionGrants[] = {
     {"ingest", false, true, true},         {"create_meter", false, false, true},
     {"update_meter", false, false, true},  {"add_dimension", false, false, true},
     {"archive_meter", false, false, true}, {"drop_meter", false, false, true},
-    {"fold", false, false, true},
+    {"fold", false, false, true},          {"leave_out", false, false, true},
+    {"take_in", false, false, true},       {"status", true, false, true},
+    {"system_status", true, false, true},
 };
 
 // Runs a GRANT or REVOKE: `action` up to the object, the object, then TO or FROM and the role.
@@ -80,9 +82,12 @@ void apply_grants(const char* role, const Privileges& privileges, bool bound) {
                       signature, wanted ? "TO" : "FROM", role);
         }
     }
-    const bool tables = !bound && (privileges.reader || privileges.admin);
-    run_grant(tables ? "GRANT SELECT ON" : "REVOKE SELECT ON", "meter.meter, meter.meter_event",
-              tables ? "TO" : "FROM", role);
+    const bool reads = privileges.reader || privileges.admin;
+    const bool tables = !bound && reads;
+    run_grant(tables ? "GRANT SELECT ON" : "REVOKE SELECT ON",
+              "meter.meter, meter.meter_event, meter.system_status", tables ? "TO" : "FROM", role);
+    run_grant(reads ? "GRANT SELECT ON" : "REVOKE SELECT ON", "meter.status", reads ? "TO" : "FROM",
+              role);
 }
 
 // Begins a change of who may do what: one at a time, since two GRANTs on one function at once fail
