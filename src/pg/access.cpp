@@ -36,19 +36,29 @@ struct FunctionGrant {
     bool reader;
     bool writer;
     bool admin;
+    bool bound = true;  // also where the role is bound to an org
 };
 
 constexpr FunctionGrant kFunctionGrants[] = {
-    {"list_meters", true, true, true},     {"list_events", true, false, true},
-    {"usage", true, false, true},          {"usage_report", true, false, true},
-    {"bucket_start", true, false, true},   {"bucket_end", true, false, true},
-    {"record_event", false, true, true},   {"record_events", false, true, true},
-    {"ingest", false, true, true},         {"create_meter", false, false, true},
-    {"update_meter", false, false, true},  {"add_dimension", false, false, true},
-    {"archive_meter", false, false, true}, {"drop_meter", false, false, true},
-    {"fold", false, false, true},          {"leave_out", false, false, true},
-    {"take_in", false, false, true},       {"status", true, false, true},
-    {"system_status", true, false, true},
+    {"list_meters", true, true, true},
+    {"list_events", true, false, true},
+    {"usage", true, false, true},
+    {"usage_report", true, false, true},
+    {"bucket_start", true, false, true},
+    {"bucket_end", true, false, true},
+    {"record_event", false, true, true},
+    {"record_events", false, true, true},
+    {"ingest", false, true, true},
+    {"create_meter", false, false, true},
+    {"update_meter", false, false, true},
+    {"add_dimension", false, false, true},
+    {"archive_meter", false, false, true},
+    {"drop_meter", false, false, true},
+    {"fold", false, false, true},
+    {"leave_out", false, false, true},
+    {"take_in", false, false, true},
+    {"status", true, false, true},
+    {"system_status", true, false, true, false},
 };
 
 // Runs a GRANT or REVOKE: `action` up to the object, the object, then TO or FROM and the role.
@@ -75,9 +85,9 @@ void apply_grants(const char* role, const Privileges& privileges, bool bound) {
         for (const FunctionGrant& grant : kFunctionGrants) {
             if (std::strcmp(grant.name, name) != 0)
                 continue;
-            const bool wanted = (grant.reader && privileges.reader) ||
-                                (grant.writer && privileges.writer) ||
-                                (grant.admin && privileges.admin);
+            const bool wanted = (grant.bound || !bound) && ((grant.reader && privileges.reader) ||
+                                                            (grant.writer && privileges.writer) ||
+                                                            (grant.admin && privileges.admin));
             run_grant(wanted ? "GRANT EXECUTE ON FUNCTION" : "REVOKE EXECUTE ON FUNCTION",
                       signature, wanted ? "TO" : "FROM", role);
         }

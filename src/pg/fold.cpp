@@ -108,9 +108,16 @@ uint64 fold_chunk(Statement& take, const Datum* values) {
     if (taken > 0) {
         add_deltas(chunk, left_out);
         chunk->tables.finish();
+        if (judge_dimensions(&chunk->tables)) {
+            chunk = make_in<Chunk>(chunk_context, chunk_context);
+            left_out = load_left_out();
+            SPI_tuptable = deltas;
+            SPI_processed = taken;
+            add_deltas(chunk, left_out);
+            chunk->tables.finish();
+        }
         decide_days(&chunk->tables);
         store_rollups(&chunk->tables);
-        judge_dimensions(&chunk->tables);
     }
     SPI_freetuptable(deltas);
     MemoryContextSwitchTo(caller_context);

@@ -162,6 +162,7 @@ struct Crowded {
     int32 meter_id;
     TimestampTz month;
     int64 event_count;
+    Datum fresh;     // jsonb[]: the dimensions of the cells that are about to be stored
     Datum left_out;  // text[]
     Datum kept;      // text[]
 };
@@ -170,9 +171,9 @@ bool pays(int64 event_count, int64 cells) {
     return cells < setting_max_cells || event_count >= kEventsToCell * cells;
 }
 
-// Whether a month is to be judged that has got `fresh` of its cells just now: when it gets past the
-// limit, twice the limit, four times and so on. So a month costs a few looks at its cells, whatever
-// comes of them.
+// Whether a month is to be judged that gets up to `fresh` of its cells just now: when it gets past
+// the limit, twice the limit, four times and so on. So a month costs a few looks at its cells,
+// whatever comes of them.
 bool is_due(int64 cells, int64 fresh) {
     int64 step = setting_max_cells;
     while (step <= cells / 2)
@@ -180,14 +181,19 @@ bool is_due(int64 cells, int64 fresh) {
     return cells >= step && cells - fresh < step;
 }
 
+// The dimensions of a month's cells, those that are there and those that are about to be.
+#define METER_MONTH_DIMENSIONS                                        \
+    "(SELECT dimensions FROM meter.rollup_total WHERE meter_id = $1 " \
+    "AND grain = 'm' AND start = $2 UNION ALL SELECT unnest($3)) AS r"
+
 // How many cells a month would have without the dimensions `left_out` (text[]).
 int64 count_cells(const Crowded& month, Datum left_out) {
     static Statement count = {
-        "SELECT count(*) FROM (SELECT DISTINCT dimensions - $3 FROM meter.rollup_total "
-        "WHERE meter_id = $1 AND grain = 'm' AND start = $2) AS d",
-        {INT4OID, TIMESTAMPTZOID, TEXTARRAYOID}};
+        "SELECT count(*) FROM (SELECT DISTINCT dimensions - $4 FROM " METER_MONTH_DIMENSIONS
+        ") AS d",
+        {INT4OID, TIMESTAMPTZOID, JSONBARRAYOID, TEXTARRAYOID}};
     const Datum values[] = {Int32GetDatum(month.meter_id), TimestampTzGetDatum(month.month),
-                            left_out};
+                            month.fresh, left_out};
     run(count, values, nullptr, Run::kWrite);
     bool null;
     const int64 cells = DatumGetInt64(result(0, 1, &null));
@@ -201,16 +207,21 @@ int64 count_cells(const Crowded& month, Datum left_out) {
 Names choose_names(const Crowded& month) {
     static Statement values_by_name = {
         "SELECT name, count(*) FROM (SELECT DISTINCT e.key COLLATE \"C\" AS name, e.value "
-        "FROM meter.rollup_total r, jsonb_each(r.dimensions) AS e "
-        "WHERE r.meter_id = $1 AND r.grain = 'm' AND r.start = $2 AND e.key <> ALL ($3)) AS v "
-        "WHERE name <> ALL ($4) GROUP BY name ORDER BY 2 DESC, 1 LIMIT $5",
-        {INT4OID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID, INT4OID}};
+        "FROM " METER_MONTH_DIMENSIONS
+        ", jsonb_each(r.dimensions) AS e "
+        "WHERE e.key <> ALL ($4) AND e.key <> ALL ($5)) AS v "
+        "GROUP BY name ORDER BY 2 DESC, 1 LIMIT $6",
+        {INT4OID, TIMESTAMPTZOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4OID}};
     const Names before = read_names(month.left_out);
     if (before.has({}) || read_names(month.kept).has({}) ||
         pays(month.event_count, count_cells(month, month.left_out)))
         return before;
-    const Datum values[] = {Int32GetDatum(month.meter_id), TimestampTzGetDatum(month.month),
-                            month.left_out, month.kept, Int32GetDatum(kMostNames + 1)};
+    const Datum values[] = {Int32GetDatum(month.meter_id),
+                            TimestampTzGetDatum(month.month),
+                            month.fresh,
+                            month.left_out,
+                            month.kept,
+                            Int32GetDatum(kMostNames + 1)};
     const auto count = static_cast<int>(run(values_by_name, values, nullptr, Run::kWrite));
     Names chosen{before.count,
                  static_cast<std::string_view*>(palloc(
@@ -241,8 +252,9 @@ Names choose_names(const Crowded& month) {
     return before;
 }
 
-// Judges a month, and writes down what is to be left out in addition to what is.
-void leave_out_of(Crowded* month) {
+// Judges a month, and writes down what is to be left out in addition to what is. Returns whether
+// there is anything.
+bool leave_out_of(Crowded* month) {
     static Statement upsert = {
         "INSERT INTO meter.rollup_meter AS r (meter_id, left_out) VALUES ($1, $2) "
         "ON CONFLICT (meter_id) DO UPDATE SET left_out = $2",
@@ -251,7 +263,7 @@ void leave_out_of(Crowded* month) {
     const Names chosen = choose_names(*month);
     if (std::equal(chosen.items, chosen.items + chosen.count, before.items,
                    before.items + before.count))
-        return;
+        return false;
     month->left_out = text_array(chosen);
     const Datum values[] = {Int32GetDatum(month->meter_id), month->left_out};
     run(upsert, values, nullptr, Run::kWrite);
@@ -261,36 +273,50 @@ void leave_out_of(Crowded* month) {
                             OidOutputFunctionCall(F_ARRAY_OUT, month->left_out)),
                   errhint("See meter.status. Questions about these are answered from the events; "
                           "meter.take_in takes a dimension in again.")));
+    return true;
+}
+
+// The dimensions of a meter's month's cells of all users, as a jsonb[].
+Datum dimensions_of(RollupTables* tables, int32 meter_id, int64 start) {
+    Columns column =
+        make_columns({JSONBOID}, static_cast<int>(tables->total_months.entries().size()));
+    for (const auto& [key, cell] : tables->total_months.entries()) {
+        if (key.meter_id != meter_id || key.start != start)
+            continue;
+        put(column, 0, static_cast<Datum>(cell.dimensions));
+        ++column.rows;
+    }
+    Datum array[1];
+    column_arrays(column, array);
+    return array[0];
 }
 
 }  // namespace
 
-void judge_dimensions(RollupTables* tables) {
+bool judge_dimensions(RollupTables* tables) {
+    // What is there already of the months, and what is left out.
     static Statement select = {
-        "SELECT r.meter_id, r.month, r.event_count, r.cells, k.fresh, "
-        "COALESCE(l.left_out, '{}'), COALESCE(l.kept, '{}') "
-        "FROM unnest($1, $2, $3) AS k (meter_id, month, fresh) "
-        "JOIN meter.rollup_month r ON r.meter_id = k.meter_id AND r.month = k.month "
-        "LEFT JOIN meter.rollup_meter l ON l.meter_id = r.meter_id "
-        "WHERE r.cells >= $4 ORDER BY r.meter_id, r.month",
-        {INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8OID},
+        "SELECT k.meter_id, k.month, k.event_count + COALESCE(r.event_count, 0), k.cells, "
+        "k.cells + COALESCE(r.cells, 0), COALESCE(l.left_out, '{}'), COALESCE(l.kept, '{}') "
+        "FROM unnest($1, $2, $3, $4) AS k (meter_id, month, event_count, cells) "
+        "LEFT JOIN meter.rollup_month r ON r.meter_id = k.meter_id AND r.month = k.month "
+        "LEFT JOIN meter.rollup_meter l ON l.meter_id = k.meter_id "
+        "WHERE k.cells + COALESCE(r.cells, 0) >= $5 ORDER BY 1, 2",
+        {INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8OID},
         true};
     const RollupTables::Months& months = tables->meter_months();
     Columns keys =
-        make_columns({INT4OID, TIMESTAMPTZOID, INT8OID}, static_cast<int>(months.size()));
+        make_columns({INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID}, static_cast<int>(months.size()));
     for (const auto& [key, month] : months) {
-        if (month.cells == 0)
-            continue;
         put(keys, 0, Int32GetDatum(key.meter_id));
         put(keys, 1, TimestampTzGetDatum(to_timestamptz(key.start)));
-        put(keys, 2, Int64GetDatum(month.cells));
+        put(keys, 2, Int64GetDatum(month.event_count));
+        put(keys, 3, Int64GetDatum(month.cells));
         ++keys.rows;
     }
-    if (keys.rows == 0)
-        return;
-    Datum values[4];
+    Datum values[5];
     column_arrays(keys, values);
-    values[3] = Int64GetDatum(setting_max_cells);
+    values[4] = Int64GetDatum(setting_max_cells);
     const auto count = static_cast<int>(run(select, values, nullptr, Run::kWrite));
     auto* crowded = static_cast<Crowded*>(palloc(sizeof(Crowded) * static_cast<Size>(count + 1)));
     int due = 0;
@@ -298,21 +324,27 @@ void judge_dimensions(RollupTables* tables) {
         bool null;
         const auto row = static_cast<uint64>(i);
         const int64 event_count = DatumGetInt64(result(row, 3, &null));
-        const int64 cells = DatumGetInt64(result(row, 4, &null));
-        if (pays(event_count, cells) || !is_due(cells, DatumGetInt64(result(row, 5, &null))))
+        const int64 cells = DatumGetInt64(result(row, 5, &null));
+        if (pays(event_count, cells) || !is_due(cells, DatumGetInt64(result(row, 4, &null))))
             continue;
         const int32 meter_id = DatumGetInt32(result(row, 1, &null));
-        crowded[due++] = {meter_id, DatumGetTimestampTz(result(row, 2, &null)), event_count,
+        const TimestampTz month = DatumGetTimestampTz(result(row, 2, &null));
+        crowded[due++] = {meter_id,
+                          month,
+                          event_count,
+                          dimensions_of(tables, meter_id, to_unix_micros(month)),
                           PointerGetDatum(DatumGetArrayTypePCopy(result(row, 6, &null))),
                           PointerGetDatum(DatumGetArrayTypePCopy(result(row, 7, &null)))};
     }
     SPI_freetuptable(SPI_tuptable);
+    bool changed = false;
     for (int i = 0; i < due; ++i) {
         // What was found for a meter's month before is in force already.
         if (i > 0 && crowded[i].meter_id == crowded[i - 1].meter_id)
             crowded[i].left_out = crowded[i - 1].left_out;
-        leave_out_of(&crowded[i]);
+        changed |= leave_out_of(&crowded[i]);
     }
+    return changed;
 }
 
 namespace {

@@ -22,9 +22,10 @@ LeftOut* load_left_out();
 // in the place of theirs.
 void strip_dimensions(LeftOut* left_out, int32 meter_id, Datum* dimensions, Digest* digest);
 
-// Looks at the months of meters that have been stored: where they have got many cells, and few
-// events to each, writes down which dimensions are to be left out from now on. The caller holds the
-// fold lock.
-void judge_dimensions(RollupTables* tables);
+// Looks at the months of meters that are about to be stored: where they would have many cells, and
+// few events to each, writes down which dimensions are to be left out from now on. Returns whether
+// there are any: then the cells are to be made again. The caller holds the fold lock. The cells
+// have their dimensions (jsonb).
+bool judge_dimensions(RollupTables* tables);
 
 }  // namespace meter::pg

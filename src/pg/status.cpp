@@ -14,22 +14,23 @@ namespace meter::pg {
 namespace {
 
 // Deltas that are looked at. Beyond, they are not counted one by one.
-#define METER_MOST_DELTAS "100000"
+#define METER_MOST_DELTAS "20000"
 
 // The deltas of the open generations ($1): those that readers look at, however many dead ones lie
 // behind. A delta does not say when it was recorded, but its last event does.
-#define METER_PENDING                                                                           \
-    "WITH pending AS MATERIALIZED (SELECT meter_id, last_id, "                                  \
-    "COALESCE(last_timestamp, first_timestamp) AS at FROM meter.rollup_pending "                \
-    "WHERE generation = ANY ($1) AND generation >= 0 LIMIT " METER_MOST_DELTAS                  \
-    "), tail AS MATERIALIZED (SELECT meter_id, count(*) AS n, min(last_id) AS id FROM pending " \
-    "GROUP BY meter_id), "                                                                      \
-    "oldest AS MATERIALIZED (SELECT t.meter_id, t.n, "                                          \
-    "COALESCE((SELECT min(e.recorded_at) FROM pending p JOIN meter.meter_event e "              \
-    "ON e.meter_id = p.meter_id AND e.\"timestamp\" = p.at AND e.id = p.last_id "               \
-    "WHERE p.meter_id = t.meter_id AND p.last_id = t.id), now()) AS recorded_at FROM tail t), " \
-    "total AS MATERIALIZED (SELECT COALESCE(sum(n), 0)::bigint AS n, "                          \
-    "COALESCE(sum(n), 0) < " METER_MOST_DELTAS                                                  \
+#define METER_PENDING                                                                              \
+    "WITH pending AS MATERIALIZED (SELECT meter_id, last_id, "                                     \
+    "COALESCE(last_timestamp, first_timestamp) AS at FROM meter.rollup_pending "                   \
+    "WHERE generation = ANY ($1) AND generation >= 0 LIMIT " METER_MOST_DELTAS                     \
+    "), tail AS MATERIALIZED (SELECT meter_id, count(*) AS n, min(last_id) AS id FROM pending "    \
+    "GROUP BY meter_id), "                                                                         \
+    "oldest AS MATERIALIZED (SELECT t.meter_id, t.n, min(e.recorded_at) AS recorded_at "           \
+    "FROM tail t JOIN pending p ON p.meter_id = t.meter_id AND p.last_id = t.id "                  \
+    "LEFT JOIN LATERAL (SELECT e.recorded_at FROM meter.meter_event e "                            \
+    "WHERE e.meter_id = p.meter_id AND e.\"timestamp\" = p.at AND e.id = p.last_id) AS e ON true " \
+    "GROUP BY t.meter_id, t.n), "                                                                  \
+    "total AS MATERIALIZED (SELECT COALESCE(sum(n), 0)::bigint AS n, "                             \
+    "COALESCE(sum(n), 0) < " METER_MOST_DELTAS                                                     \
     " AS exact, min(recorded_at) AS recorded_at FROM oldest), "
 
 // Nothing drops events yet. What will, has a table with the instant before which they are gone.
@@ -56,7 +57,7 @@ METER_FUNCTION(meter_status) {
     static Statement select = {
         METER_PENDING METER_HORIZON METER_WORKER METER_PARTITIONS
         "SELECT m.event_name, COALESCE(o.n, 0), total.exact, "
-        "COALESCE(greatest(now() - o.recorded_at, '0'), '0'), "
+        "CASE WHEN o.n IS NULL OR o.recorded_at > now() THEN '0' ELSE now() - o.recorded_at END, "
         "COALESCE(aside.n, 0), aside.error, "
         "r.month, r.cells, round(r.event_count::numeric / nullif(r.cells, 0), 1), "
         "COALESCE(l.left_out, '{}'), COALESCE(l.kept, '{}'), "
@@ -100,7 +101,8 @@ METER_FUNCTION(meter_system_status) {
         "1), " METER_PARTITIONS
         "SELECT CASE WHEN total.exact THEN total.n "
         "ELSE greatest(total.n, pg_stat_get_live_tuples('meter.rollup_pending'::regclass)) END, "
-        "total.exact, COALESCE(greatest(now() - total.recorded_at, '0'), '0'), "
+        "total.exact, CASE WHEN total.n = 0 OR total.recorded_at > now() THEN '0' ELSE now() - "
+        "total.recorded_at END, "
         "(SELECT count(*) FROM meter.rollup_pending WHERE generation = -1), "
         "pg_stat_get_dead_tuples('meter.rollup_pending'::regclass), "
         "pg_total_relation_size('meter.rollup_pending'), "

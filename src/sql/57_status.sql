@@ -55,8 +55,8 @@ CREATE VIEW meter.status AS
 COMMENT ON VIEW meter.status IS 'how each meter of the org stands: what is not folded yet, and what its rollups are like';
 COMMENT ON COLUMN meter.status.event_name IS 'the meter';
 COMMENT ON COLUMN meter.status.pending_rows IS 'deltas that wait to be folded';
-COMMENT ON COLUMN meter.status.pending_exact IS 'whether all were counted; otherwise there are more deltas than the 100,000 that were looked at, and pending_rows and lag are at least what they say';
-COMMENT ON COLUMN meter.status.lag IS 'how long ago the oldest of them was recorded; 0: there is none';
+COMMENT ON COLUMN meter.status.pending_exact IS 'whether all were counted; otherwise there are more deltas than the 20,000 that were looked at, and pending_rows and lag are at least what they say';
+COMMENT ON COLUMN meter.status.lag IS 'how long ago the oldest of them was recorded; 0: there is none; null: its event is gone';
 COMMENT ON COLUMN meter.status.set_aside IS 'deltas that could not be folded; they are counted by every query all the same';
 COMMENT ON COLUMN meter.status.set_aside_error IS 'why one of them could not';
 COMMENT ON COLUMN meter.status.month IS 'the latest month, UTC, that has cells; the next four columns are about it';
@@ -77,8 +77,8 @@ CREATE VIEW meter.system_status AS
     FROM meter.system_status() AS s;
 COMMENT ON VIEW meter.system_status IS 'how the database stands, over all orgs: one row; for who is not bound to an org';
 COMMENT ON COLUMN meter.system_status.pending_rows IS 'deltas that wait to be folded';
-COMMENT ON COLUMN meter.system_status.pending_exact IS 'whether all were counted; otherwise there are more than 100,000, pending_rows is an estimate, and lag at least what it says';
-COMMENT ON COLUMN meter.system_status.lag IS 'how long ago the oldest of them was recorded; 0: there is none';
+COMMENT ON COLUMN meter.system_status.pending_exact IS 'whether all were counted; otherwise there are more than 20,000, pending_rows is an estimate, and lag at least what it says';
+COMMENT ON COLUMN meter.system_status.lag IS 'how long ago the oldest of them was recorded; 0: there is none; null: its event is gone';
 COMMENT ON COLUMN meter.system_status.set_aside IS 'deltas that could not be folded; see meter.status';
 COMMENT ON COLUMN meter.system_status.dead_pending_rows IS 'folded deltas that are still in the table, by the statistics: a vacuum removes them, unless an old snapshot might see them';
 COMMENT ON COLUMN meter.system_status.pending_bytes IS 'the size of meter.rollup_pending with its index';
