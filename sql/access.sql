@@ -46,7 +46,7 @@ FROM (VALUES
     ('leave_out', 'admin'), ('take_in', 'admin'), ('status', 'reader admin'), ('system_status', 'reader admin unbound'),
     ('verify', 'owner'), ('rebuild', 'owner'), ('cell_hours', 'owner'), ('dimensions_digest', 'owner'),
     ('grant_access', 'owner'), ('revoke_access', 'owner'), ('create_partitions', 'owner'),
-    ('forget_cached', 'owner'), ('is_event', 'owner'), ('is_dimension_names', 'owner'),
+    ('forget_cached', 'owner'), ('load_events', 'owner'), ('is_event', 'owner'), ('is_dimension_names', 'owner'),
     ('bucket_start', 'reader admin'), ('bucket_end', 'reader admin'),
     ('sum_by', 'public'), ('count_by', 'public'), ('last_by', 'public'), ('last', 'public'),
     ('sum_by_add', 'public'), ('count_by_add', 'public'), ('last_by_add', 'public'), ('last_add', 'public'),
@@ -159,7 +159,7 @@ GROUP BY c.oid, role ORDER BY c.oid::regclass::text, role;
 SELECT c.oid::regclass AS relation, role FROM pg_class c CROSS JOIN access_role o
 WHERE c.relnamespace = 'meter'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND o.kind <> 'owner'
   AND has_any_column_privilege(role, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
-  AND NOT has_table_privilege(role, c.oid, 'SELECT');
+  AND NOT has_table_privilege(role, c.oid, 'SELECT, INSERT');
 SELECT role, has_schema_privilege(role, 'meter', 'CREATE') AS creates FROM access_role WHERE kind <> 'owner' ORDER BY role;
 SET ROLE access_reader;
 SELECT count(*) FROM meter.meter_event;

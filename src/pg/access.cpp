@@ -93,11 +93,14 @@ void apply_grants(const char* role, const Privileges& privileges, bool bound) {
         }
     }
     const bool reads = privileges.reader || privileges.admin;
+    const bool writes = privileges.writer || privileges.admin;
     const bool tables = !bound && reads;
     run_grant(tables ? "GRANT SELECT ON" : "REVOKE SELECT ON",
               "meter.meter, meter.meter_event, meter.system_status", tables ? "TO" : "FROM", role);
     run_grant(reads ? "GRANT SELECT ON" : "REVOKE SELECT ON", "meter.status", reads ? "TO" : "FROM",
               role);
+    run_grant(writes ? "GRANT INSERT ON" : "REVOKE INSERT ON",
+              "meter.event_load, meter.event_load_json", writes ? "TO" : "FROM", role);
 }
 
 // Begins a change of who may do what: one at a time, since two GRANTs on one function at once fail

@@ -211,12 +211,14 @@ void settle_keys(Batch& batch) {
     }
 }
 
-// Throws what is wrong with the first item that is neither recorded nor a duplicate.
-void check_all_good(const Batch& batch) {
+// Throws what is wrong with the first item that is neither recorded nor a duplicate. `before` is
+// how many items there were before those of this batch.
+void check_all_good(const Batch& batch, std::int64_t before) {
     for (std::size_t i = 0; i < batch.items.size(); ++i)
         if (batch.events[i].error) {
             Error error = *batch.events[i].error;
-            error.message = "event " + std::to_string(i + 1) + ": " + error.message;
+            error.message = "event " + std::to_string(before + static_cast<std::int64_t>(i) + 1) +
+                            ": " + error.message;
             throw error;
         }
 }
@@ -295,11 +297,9 @@ void report(Batch& batch, const SetResult& set) {
     MemoryContextDelete(row_context);
 }
 
-}  // namespace
-
-void record_batch(const Call& call, std::vector<EventInput>* events, bool strict,
-                  const SetResult& set) {
-    Batch& batch = *make_in<Batch>(CurrentMemoryContext, *events);
+// Judges every item, and records those that are new. With `strict` throws what is wrong with the
+// first item that is invalid or in conflict, counting from `before` + 1 on.
+void record(const Call& call, Batch& batch, bool strict, std::int64_t before) {
     const int64 now = now_unix_micros();
     const int64 transaction_time = to_unix_micros(GetCurrentTransactionStartTimestamp());
     for (std::size_t i = 0; i < batch.items.size(); ++i) {
@@ -313,12 +313,27 @@ void record_batch(const Call& call, std::vector<EventInput>* events, bool strict
             batch.items[i].event_id = next_event_id();
     }
     if (strict)
-        check_all_good(batch);
+        check_all_good(batch, before);
     settle_keys(batch);
     if (strict)
-        check_all_good(batch);
+        check_all_good(batch, before);
     write_events(batch);
+}
+
+}  // namespace
+
+void record_batch(const Call& call, std::vector<EventInput>* events, bool strict,
+                  const SetResult& set) {
+    Batch& batch = *make_in<Batch>(CurrentMemoryContext, *events);
+    record(call, batch, strict, 0);
     report(batch, set);
+}
+
+int64 record_all(const Call& call, std::vector<EventInput>* events, int64 before) {
+    Batch& batch = *make_in<Batch>(CurrentMemoryContext, *events);
+    record(call, batch, true, before);
+    return std::count_if(batch.items.begin(), batch.items.end(),
+                         [](const Item& item) { return item.status == Status::kDuplicate; });
 }
 
 }  // namespace meter::pg

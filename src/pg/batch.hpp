@@ -17,4 +17,9 @@ namespace meter::pg {
 void record_batch(const Call& call, std::vector<EventInput>* events, bool strict,
                   const SetResult& set);
 
+// Records `events`, in order, all of them or, with an error, none, and returns how many had been
+// recorded before. An error counts events from `before` + 1 on. `events` lives in a memory context
+// and is used up.
+int64 record_all(const Call& call, std::vector<EventInput>* events, int64 before);
+
 }  // namespace meter::pg

@@ -1,0 +1,173 @@
+// Bulk loading: the triggers of the views meter.event_load and meter.event_load_json, which take
+// what COPY and INSERT bring, and record it in batches.
+#include "pg/compat.hpp"
+
+#include <string>
+#include <vector>
+
+#include "core/error.hpp"
+#include "core/event.hpp"
+#include "core/ingest.hpp"
+#include "pg/batch.hpp"
+#include "pg/caller.hpp"
+#include "pg/event_input.hpp"
+#include "pg/guard.hpp"
+#include "pg/memory.hpp"
+#include "pg/settings.hpp"
+
+extern "C" {
+#include "commands/trigger.h"
+#include "executor/tuptable.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+}
+
+namespace meter::pg {
+
+namespace {
+
+// What is buffered before it is recorded. More at a time gains nothing.
+constexpr std::size_t kMaxEvents = 10'000;
+constexpr std::size_t kMaxBytes = 16 * 1024 * 1024;
+
+// A statement that loads. It lives in a memory context of the subtransaction that it runs in, and
+// so is gone when that is rolled back.
+struct Load {
+    explicit Load(Oid view) : relation(view), outer(innermost) { innermost = this; }
+    Load(const Load&) = delete;
+    Load& operator=(const Load&) = delete;
+    ~Load() {
+        for (Load** at = &innermost; *at != nullptr; at = &(*at)->outer)
+            if (*at == this) {
+                *at = outer;
+                return;
+            }
+    }
+
+    MemoryContext context = nullptr;
+    Oid relation;  // the view
+    std::vector<EventInput> events;
+    std::size_t bytes = 0;      // of the buffered events, roughly
+    std::int64_t finished = 0;  // events before those in the buffer
+    std::int64_t duplicates = 0;
+    Load* outer;  // of a statement that this one runs within
+
+    static Load* innermost;
+};
+
+Load* Load::innermost = nullptr;
+
+void begin_load(Oid view) {
+    const MemoryContext context =
+        AllocSetContextCreate(CurTransactionContext, "load", ALLOCSET_DEFAULT_SIZES);
+    make_in<Load>(context, view)->context = context;
+}
+
+// The load that the view's trigger belongs to.
+Load* current_load(Oid view) {
+    Load* load = Load::innermost;
+    while (load != nullptr && load->relation != view)
+        load = load->outer;
+    if (load == nullptr)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("trigger begin_load of \"%s\" did not run", get_rel_name(view)),
+                        errhint("All triggers of the view have to be enabled.")));
+    return load;
+}
+
+// Records what is in the buffer.
+void flush(Load* load) {
+    if (load->events.empty())
+        return;
+    const MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "load: a batch", ALLOCSET_DEFAULT_SIZES);
+    const MemoryContext caller_context = MemoryContextSwitchTo(context);
+    const Call call = begin_call(Privilege::kWrite, "record events");
+    load->duplicates += record_all(call, &load->events, load->finished);
+    end_call(call);
+    MemoryContextSwitchTo(caller_context);
+    MemoryContextDelete(context);
+    load->finished += static_cast<std::int64_t>(load->events.size());
+    load->events.clear();
+    load->bytes = 0;
+}
+
+void end_load(Load* load) {
+    flush(load);
+    if (load->duplicates > 0)
+        ereport(NOTICE,
+                (errmsg("%lld of %lld events had been recorded before",
+                        static_cast<long long>(load->duplicates),
+                        static_cast<long long>(load->finished)),
+                 errdetail("They have the same keys, values and dimensions, and count once.")));
+    MemoryContextDelete(load->context);
+}
+
+// Checks the events that a row brought, which are the last ones from `first` on.
+void check_row(Load* load, std::size_t first) {
+    for (std::size_t i = first; i < load->events.size(); ++i) {
+        const EventInput& event = load->events[i];
+        const auto number = [&] {
+            return "event " + std::to_string(load->finished + static_cast<std::int64_t>(i) + 1) +
+                   ": ";
+        };
+        if (event.error) {
+            Error error = *event.error;
+            error.message = number() + error.message;
+            throw error;
+        }
+        if (!event.idempotency)
+            throw Error(ErrorKind::kInvalidParameter, number() + "idempotency must not be null", {},
+                        "What is loaded needs keys, so that a load that was interrupted can be run "
+                        "again. The number of the line can be one.");
+        load->bytes += sizeof(EventInput) + event.dimensions.size() + event.metadata.size();
+    }
+}
+
+void add_row(Load* load, const Datum* values, const bool* nulls) {
+    const std::size_t first = load->events.size();
+    read_event(values, nulls, load->events.emplace_back());
+    check_row(load, first);
+}
+
+void add_line(Load* load, std::string_view line) {
+    const std::size_t first = load->events.size();
+    const IngestLimits limits{static_cast<std::size_t>(setting_max_payload_kb) * 1024,
+                              static_cast<std::size_t>(setting_max_batch_events),
+                              static_cast<std::size_t>(setting_max_json_depth)};
+    parse_events(
+        line, limits, [] { call([] { CHECK_FOR_INTERRUPTS(); }); }, load->events);
+    check_row(load, first);
+}
+
+}  // namespace
+
+}  // namespace meter::pg
+
+using namespace meter::pg;
+
+METER_FUNCTION(meter_load_events) {
+    if (!CALLED_AS_TRIGGER(fcinfo))
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("meter.load_events() is a trigger function")));
+    const auto* trigger = reinterpret_cast<const TriggerData*>(fcinfo->context);
+    const Oid view = RelationGetRelid(trigger->tg_relation);
+    if (TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event)) {
+        if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
+            begin_load(view);
+        else
+            end_load(current_load(view));
+        return PointerGetDatum(nullptr);
+    }
+    Load* load = current_load(view);
+    TupleTableSlot* row = trigger->tg_trigslot;
+    slot_getallattrs(row);
+    const int columns = row->tts_tupleDescriptor->natts;
+    if (columns == kEventColumns)
+        add_row(load, row->tts_values, row->tts_isnull);
+    else if (!row->tts_isnull[0])
+        add_line(load, text_view(row->tts_values[0]));
+    if (load->events.size() >= kMaxEvents || load->bytes >= kMaxBytes)
+        flush(load);
+    return PointerGetDatum(trigger->tg_trigtuple);
+}
