@@ -28,8 +28,9 @@ namespace meter::pg {
 
 namespace {
 
-// Events that a cell has to stand for, on an average of a month, if cells are to pay. Measured: see
-// docs/rollups.md.
+// Events that a cell has to stand for, on an average of a month, if cells are to pay: as many as
+// are asked of a user's month before it gets days. With five, a fold took five times as long as
+// without the dimension, and the cells 17 times the room.
 constexpr int64 kEventsToCell = 16;
 // So many names of dimensions in a month are no dimensions: all are left out. A meter can declare
 // half of that.
