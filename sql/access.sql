@@ -34,15 +34,16 @@ END $$;
 
 -- The rule for each function by its name. Public: whoever may use the schema. A function that has no
 -- rule here fails the test.
-CREATE TABLE access_rule (function name PRIMARY KEY, public boolean, reader boolean, writer boolean, admin boolean, any_admin boolean);
-INSERT INTO access_rule (function, public, reader, writer, admin, any_admin)
-SELECT function, rule = 'public', rule ~ 'reader|public', rule ~ 'writer|public', rule ~ '^admin| admin|public', rule ~ 'admin|public'
+CREATE TABLE access_rule (function name PRIMARY KEY, public boolean, reader boolean, writer boolean, admin boolean, unbound boolean);
+INSERT INTO access_rule (function, public, reader, writer, admin, unbound)
+SELECT function, rule = 'public', rule ~ 'reader|public', rule ~ 'writer|public', rule ~ 'admin|public', rule ~ 'unbound'
 FROM (VALUES
     ('list_meters', 'reader writer admin'),
     ('list_events', 'reader admin'), ('usage', 'reader admin'), ('usage_report', 'reader admin'),
     ('record_event', 'writer admin'), ('record_events', 'writer admin'), ('ingest', 'writer admin'),
     ('create_meter', 'admin'), ('update_meter', 'admin'), ('add_dimension', 'admin'),
-    ('archive_meter', 'admin'), ('drop_meter', 'admin'), ('fold', 'any_admin'),
+    ('archive_meter', 'admin'), ('drop_meter', 'admin'), ('fold', 'admin unbound'),
+    ('leave_out', 'admin'), ('take_in', 'admin'), ('status', 'reader admin'), ('system_status', 'reader admin unbound'),
     ('verify', 'owner'), ('rebuild', 'owner'), ('cell_hours', 'owner'), ('dimensions_digest', 'owner'),
     ('grant_access', 'owner'), ('revoke_access', 'owner'), ('create_partitions', 'owner'),
     ('forget_cached', 'owner'), ('load_events', 'owner'), ('is_event', 'owner'), ('is_dimension_names', 'owner'),
@@ -79,12 +80,13 @@ END $$;
 CREATE TABLE access_role (role name PRIMARY KEY, kind text);
 INSERT INTO access_role VALUES
     ('access_nobody', 'nobody'), ('access_reader', 'reader'), ('access_writer', 'writer'), ('access_admin', 'admin'),
-    ('access_any_reader', 'reader'), ('access_any_writer', 'writer'), ('access_any_admin', 'any_admin'),
+    ('access_any_reader', 'reader'), ('access_any_writer', 'writer'), ('access_any_admin', 'admin'),
     ('access_member', 'owner'), (current_user, 'owner');
 CREATE VIEW access_expected AS
     SELECT f.oid, f.signature, f.nulls, f.internal, f.proisstrict, o.role, o.kind,
            CASE o.kind WHEN 'owner' THEN true WHEN 'nobody' THEN false WHEN 'reader' THEN r.reader
-                       WHEN 'writer' THEN r.writer WHEN 'any_admin' THEN r.any_admin ELSE r.admin END AS expected
+                       WHEN 'writer' THEN r.writer ELSE r.admin END
+           AND NOT (r.unbound AND o.role IN ('access_reader', 'access_writer', 'access_admin')) AS expected
     FROM access_function f JOIN access_rule r USING (function) CROSS JOIN access_role o;
 SELECT signature, role, expected FROM access_expected
 WHERE NOT internal AND NOT proisstrict
@@ -118,6 +120,10 @@ INSERT INTO access_call VALUES
     ('revoke_access', $$SELECT meter.revoke_access('access_reader')$$),
     ('create_partitions', $$SELECT count(*) FROM meter.create_partitions(60, now() + interval '59 months')$$),
     ('fold', $$SELECT meter.fold() >= 0$$),
+    ('leave_out', $$SELECT meter.leave_out('tokens', 'd')$$),
+    ('take_in', $$SELECT meter.take_in('tokens')$$),
+    ('status', $$SELECT * FROM meter.status()$$),
+    ('system_status', $$SELECT * FROM meter.system_status()$$),
     ('rebuild', $$SELECT meter.rebuild('2026-01-01', '2026-02-01')$$),
     ('verify', $$SELECT count(*) FROM meter.verify('2026-01-01', '2026-02-01')$$);
 -- Every entry point is called; what is left over acts on nothing of the extension.

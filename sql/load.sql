@@ -16,7 +16,7 @@ k1,ann,10,tokens,2024-03-01 10:00:00+00,"{""model"": ""a""}"
 k2,ann,20.50,tokens,2024-03-01 11:00:00+00,"{""model"": ""b""}"
 k3,bob,,tokens,2024-03-02 11:00:00+00,
 \.
-SELECT user_id, value, dimensions, idempotency, "timestamp" FROM meter.meter_event ORDER BY id;
+SELECT user_id, value, dimensions, idempotency, "timestamp" FROM meter.list_events('tokens') ORDER BY idempotency;
 SELECT dimensions, value FROM meter.usage('tokens', '2024-03-01', '2024-04-01', group_by => '{model}');
 
 -- Again: nothing is counted twice, and what is new is recorded.

@@ -30,25 +30,35 @@ struct Privileges {
     bool admin;
 };
 
-// The functions that each privilege lets a role call. All others are the owner's. What concerns all
-// orgs at once is for roles that are bound to none.
+// The functions that each privilege lets a role call. All others are the owner's.
 struct FunctionGrant {
     const char* name;
     bool reader;
     bool writer;
     bool admin;
-    bool all_orgs = false;
+    bool bound = true;  // also where the role is bound to an org
 };
 
 constexpr FunctionGrant kFunctionGrants[] = {
-    {"list_meters", true, true, true},     {"list_events", true, false, true},
-    {"usage", true, false, true},          {"usage_report", true, false, true},
-    {"bucket_start", true, false, true},   {"bucket_end", true, false, true},
-    {"record_event", false, true, true},   {"record_events", false, true, true},
-    {"ingest", false, true, true},         {"create_meter", false, false, true},
-    {"update_meter", false, false, true},  {"add_dimension", false, false, true},
-    {"archive_meter", false, false, true}, {"drop_meter", false, false, true},
-    {"fold", false, false, true, true},
+    {"list_meters", true, true, true},
+    {"list_events", true, false, true},
+    {"usage", true, false, true},
+    {"usage_report", true, false, true},
+    {"bucket_start", true, false, true},
+    {"bucket_end", true, false, true},
+    {"record_event", false, true, true},
+    {"record_events", false, true, true},
+    {"ingest", false, true, true},
+    {"create_meter", false, false, true},
+    {"update_meter", false, false, true},
+    {"add_dimension", false, false, true},
+    {"archive_meter", false, false, true},
+    {"drop_meter", false, false, true},
+    {"fold", false, false, true, false},
+    {"leave_out", false, false, true},
+    {"take_in", false, false, true},
+    {"status", true, false, true},
+    {"system_status", true, false, true, false},
 };
 
 // Runs a GRANT or REVOKE: `action` up to the object, the object, then TO or FROM and the role.
@@ -75,20 +85,22 @@ void apply_grants(const char* role, const Privileges& privileges, bool bound) {
         for (const FunctionGrant& grant : kFunctionGrants) {
             if (std::strcmp(grant.name, name) != 0)
                 continue;
-            const bool wanted =
-                ((grant.reader && privileges.reader) || (grant.writer && privileges.writer) ||
-                 (grant.admin && privileges.admin)) &&
-                !(grant.all_orgs && bound);
+            const bool wanted = (grant.bound || !bound) && ((grant.reader && privileges.reader) ||
+                                                            (grant.writer && privileges.writer) ||
+                                                            (grant.admin && privileges.admin));
             run_grant(wanted ? "GRANT EXECUTE ON FUNCTION" : "REVOKE EXECUTE ON FUNCTION",
                       signature, wanted ? "TO" : "FROM", role);
         }
     }
-    run_grant(privileges.writer || privileges.admin ? "GRANT INSERT ON" : "REVOKE INSERT ON",
-              "meter.event_load, meter.event_load_json",
-              privileges.writer || privileges.admin ? "TO" : "FROM", role);
-    const bool tables = !bound && (privileges.reader || privileges.admin);
-    run_grant(tables ? "GRANT SELECT ON" : "REVOKE SELECT ON", "meter.meter, meter.meter_event",
-              tables ? "TO" : "FROM", role);
+    const bool reads = privileges.reader || privileges.admin;
+    const bool writes = privileges.writer || privileges.admin;
+    const bool tables = !bound && reads;
+    run_grant(tables ? "GRANT SELECT ON" : "REVOKE SELECT ON",
+              "meter.meter, meter.meter_event, meter.system_status", tables ? "TO" : "FROM", role);
+    run_grant(reads ? "GRANT SELECT ON" : "REVOKE SELECT ON", "meter.status", reads ? "TO" : "FROM",
+              role);
+    run_grant(writes ? "GRANT INSERT ON" : "REVOKE INSERT ON",
+              "meter.event_load, meter.event_load_json", writes ? "TO" : "FROM", role);
 }
 
 // Begins a change of who may do what: one at a time, since two GRANTs on one function at once fail

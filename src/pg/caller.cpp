@@ -123,6 +123,7 @@ Call begin_call(Privilege privilege, const char* action) {
         allowed |= access.writer;
     if (!allowed)
         deny(action, "The owner of the extension grants it by meter.grant_access.");
+    call.bound = access.bound;
     call.org = pstrdup(access.bound ? access.org : setting_org);
     return call;
 }

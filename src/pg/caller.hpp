@@ -17,6 +17,7 @@ struct Call {
     Oid saved_user;  // what end_call() restores
     int saved_security;
     int search_path_level;
+    bool bound;            // whether the role is bound to its org
     std::string_view org;  // the org to act in; valid until end_call()
 };
 

@@ -8,6 +8,7 @@
 #include "pg/cells.hpp"
 #include "pg/generation.hpp"
 #include "pg/guard.hpp"
+#include "pg/left_out.hpp"
 #include "pg/memory.hpp"
 #include "pg/numeric.hpp"
 #include "pg/readiness.hpp"
@@ -45,8 +46,9 @@ struct Chunk {
     "meter_id, user_id, digest, dimensions, first_timestamp, last_timestamp, last_id, " \
     "event_count, dirty, value_sum, value_min, value_max, last_value, value_time"
 
-// Adds the deltas of the last result, which has METER_DELTA_COLUMNS, to the tables.
-void add_deltas(Chunk* chunk) {
+// Adds the deltas of the last result, which has METER_DELTA_COLUMNS, to the tables, without the
+// dimensions that are left out.
+void add_deltas(Chunk* chunk, LeftOut* left_out) {
     std::pmr::memory_resource* resource = &chunk->resource;
     for (uint64 row = 0; row < SPI_processed; ++row) {
         if (row % 1024 == 0)
@@ -63,9 +65,11 @@ void add_deltas(Chunk* chunk) {
         cell.dirty = !null && DatumGetBool(dirty);
         const NumberView sum = view_numeric(column(10));
         const int64 hour = hour_start(cell.first_time);
-        const CellKey key{DatumGetInt32(column(1)), hour, text_view(column(2)),
-                          digest_of(column(3))};
-        const auto dimensions = static_cast<std::uintptr_t>(column(4));
+        CellKey key{DatumGetInt32(column(1)), hour, text_view(column(2)), digest_of(column(3))};
+        Datum kept = column(4);
+        if (left_out != nullptr)
+            strip_dimensions(left_out, key.meter_id, &kept, &key.digest);
+        const auto dimensions = static_cast<std::uintptr_t>(kept);
         (void)column(14);
         if (null) {
             // Of a correction, whose count is not 1, all columns are there.
@@ -99,11 +103,20 @@ uint64 fold_chunk(Statement& take, const Datum* values) {
         AllocSetContextCreate(CurrentMemoryContext, "fold", ALLOCSET_DEFAULT_SIZES);
     const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
     Chunk* chunk = make_in<Chunk>(chunk_context, chunk_context);
+    LeftOut* left_out = load_left_out();
     const uint64 taken = run(take, values, nullptr, Run::kWrite);
     SPITupleTable* const deltas = SPI_tuptable;
     if (taken > 0) {
-        add_deltas(chunk);
+        add_deltas(chunk, left_out);
         chunk->tables.finish();
+        if (judge_dimensions(&chunk->tables)) {
+            chunk = make_in<Chunk>(chunk_context, chunk_context);
+            left_out = load_left_out();
+            SPI_tuptable = deltas;
+            SPI_processed = taken;
+            add_deltas(chunk, left_out);
+            chunk->tables.finish();
+        }
         decide_days(&chunk->tables);
         store_rollups(&chunk->tables);
     }

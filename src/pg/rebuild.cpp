@@ -1,5 +1,5 @@
 // meter.rebuild(): makes rollups anew from the events.
-#include "pg/compat.hpp"
+#include "pg/rebuild.hpp"
 
 #include <algorithm>
 
@@ -68,6 +68,13 @@ Datum meters_to_rebuild(std::string_view org, FunctionCallInfo fcinfo, int argum
 
 }  // namespace
 
+int64 rebuild_months(Datum meters, int64 from, int64 to) {
+    const int64 events =
+        replace_cells_by_deltas(meters, utc_month_of(from).start, utc_month_of(to - 1).end);
+    fold_pending(PG_INT64_MAX);
+    return events;
+}
+
 }  // namespace meter::pg
 
 METER_FUNCTION(meter_rebuild) {
@@ -84,9 +91,7 @@ METER_FUNCTION(meter_rebuild) {
     if (from < to) {
         const Datum meters = meters_to_rebuild(call.org, fcinfo, 2);
         take_fold_lock(true);
-        events = replace_cells_by_deltas(meters, meter::utc_month_of(from).start,
-                                         meter::utc_month_of(to - 1).end);
-        fold_pending(PG_INT64_MAX);
+        events = rebuild_months(meters, from, to);
     }
     end_call(call);
     PG_RETURN_INT64(events);

@@ -21,6 +21,7 @@ int setting_max_usage_rows = 1'000'000;
 char* setting_worker_databases = nullptr;
 int setting_fold_interval = 1'000;
 int setting_fold_batch = 100'000;
+int setting_max_cells = 10'000;
 
 namespace {
 
@@ -81,6 +82,11 @@ void define_settings() {
     DefineCustomIntVariable("meter.fold_batch", "The most deltas that one transaction folds.",
                             nullptr, &setting_fold_batch, 100'000, 1, 10'000'000, PGC_SUSET, 0,
                             nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "meter.max_cells", "The most sets of dimensions of a meter's month that are not judged.",
+        "Where there are more, and few events to each, a fold leaves out of the rollups the "
+        "dimensions that have too many values.",
+        &setting_max_cells, 10'000, 10, 1'000'000'000, PGC_SUSET, 0, nullptr, nullptr, nullptr);
     reserve_setting_prefix("meter");
 }
 

@@ -96,7 +96,8 @@ bool needs_left_out(const UsageScope* scope, Datum meters) {
     if (scope->name_count == 0 && scope->filters->count == 0)
         return false;
     static Statement select = {
-        "SELECT FROM meter.rollup_meter WHERE meter_id = ANY ($1) AND left_out && $2",
+        "SELECT FROM meter.rollup_meter WHERE meter_id = ANY ($1) AND (left_out && $2 OR "
+        "('' = ANY (left_out) AND NOT $2 <@ kept))",
         {INT4ARRAYOID, TEXTARRAYOID},
         true};
     Datum names[2 * kMaxDimensions];

@@ -49,15 +49,6 @@ std::string build_dimensions(const Members& members) {
     return builder.finish();
 }
 
-// `text` with room to copy it: allocated first, so that no string is alive where palloc can fail.
-std::string_view build_dimensions_text(const Members& members) {
-    auto* buffer = static_cast<char*>(palloc(kMaxDimensionsBytes + 1));
-    const std::string text = build_dimensions(members);
-    std::memcpy(buffer, text.data(), text.size());
-    buffer[text.size()] = '\0';
-    return {buffer, text.size()};
-}
-
 // Whether a member is stored as it came.
 bool is_canonical(const Member& member) {
     switch (member.type) {
@@ -141,6 +132,15 @@ Members read_members(Jsonb* object) {
     return members;
 }
 
+// Room for the text is allocated first, so that no string is alive where palloc can fail.
+std::string_view canonical_text(const Members& members) {
+    auto* buffer = static_cast<char*>(palloc(kMaxDimensionsBytes + 1));
+    const std::string text = build_dimensions(members);
+    std::memcpy(buffer, text.data(), text.size());
+    buffer[text.size()] = '\0';
+    return {buffer, text.size()};
+}
+
 CanonicalDimensions canonical_dimensions(Datum dimensions) {
     Jsonb* object = DatumGetJsonbP(dimensions);
     const Members members = read_members(object);
@@ -150,7 +150,7 @@ CanonicalDimensions canonical_dimensions(Datum dimensions) {
     if (members.count == 0)
         return {"{}", JsonbPGetDatum(object)};
     CanonicalDimensions canonical;
-    canonical.text = build_dimensions_text(members);
+    canonical.text = canonical_text(members);
     bool as_it_is = true;
     for (int i = 0; i < members.count; ++i)
         as_it_is = as_it_is && is_canonical(members.items[i]);

@@ -38,6 +38,10 @@ struct CanonicalDimensions {
     Datum stored;           // jsonb
 };
 
+// The canonical text of members, in the current memory context. Throws meter::Error where they are no
+// dimensions.
+std::string_view canonical_text(const Members& members);
+
 // The canonical form of `dimensions` (jsonb). Throws meter::Error where they are none.
 CanonicalDimensions canonical_dimensions(Datum dimensions);
 

@@ -174,12 +174,14 @@ COMMENT ON CONSTRAINT rollup_month_pkey ON meter.rollup_month IS 'a meter''s mon
 CREATE TABLE meter.rollup_meter (
     meter_id integer NOT NULL,
     left_out text[] NOT NULL,
+    kept text[] NOT NULL DEFAULT '{}',
     CONSTRAINT rollup_meter_pkey PRIMARY KEY (meter_id)
 );
 COMMENT ON TABLE meter.rollup_meter IS
 'meters with dimensions that have too many values to keep a cell for each; questions about those are answered from the events';
 COMMENT ON COLUMN meter.rollup_meter.meter_id IS 'the meter, meter.meter.id';
-COMMENT ON COLUMN meter.rollup_meter.left_out IS 'the dimensions that cells are without';
+COMMENT ON COLUMN meter.rollup_meter.left_out IS 'the dimensions that cells are without; an empty name: all but those in kept';
+COMMENT ON COLUMN meter.rollup_meter.kept IS 'the dimensions that meter.take_in took in, which a fold does not leave out; an empty name: all';
 
 -- Sessions cache which generation of deltas is being written.
 CREATE TRIGGER forget_cached AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON meter.rollup_generation

@@ -18,6 +18,20 @@ REVOKE ALL ON FUNCTION meter.rebuild(timestamptz, timestamptz, text) FROM PUBLIC
 COMMENT ON FUNCTION meter.rebuild(timestamptz, timestamptz, text) IS
 'makes the rollups of the UTC months that a period touches anew from the events, for one meter or for all of the org, while events are recorded and queried; returns how many events there are';
 
+CREATE FUNCTION meter.leave_out(event_name text, dimension text DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'meter_leave_out';
+REVOKE ALL ON FUNCTION meter.leave_out(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION meter.leave_out(text, text) IS
+'keeps a dimension, or all, out of a meter''s rollups from now on: there are fewer cells, and questions about it are answered from the events';
+
+CREATE FUNCTION meter.take_in(event_name text, dimension text DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'meter_take_in';
+REVOKE ALL ON FUNCTION meter.take_in(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION meter.take_in(text, text) IS
+'takes a dimension, or all, into a meter''s rollups for good; where it was left out, makes all of the meter''s rollups anew from the events, and returns how many there are';
+
 -- One statement, so that cells, deltas and events are those of one snapshot.
 CREATE FUNCTION meter.verify(
     period_start timestamptz,
@@ -37,7 +51,8 @@ SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 AS $$
 WITH meters AS MATERIALIZED (
-    SELECT m.id, m.event_name FROM meter.meter m
+    SELECT m.id, m.event_name, COALESCE(l.left_out, '{}') AS left_out, COALESCE(l.kept, '{}') AS kept
+    FROM meter.meter m LEFT JOIN meter.rollup_meter l ON l.meter_id = m.id
     WHERE m.org = COALESCE(current_setting('meter.org', true), 'default')
       AND (verify.event_name IS NULL OR m.event_name = verify.event_name)
 ), months AS MATERIALIZED (
@@ -45,22 +60,30 @@ WITH meters AS MATERIALIZED (
            CASE WHEN date_trunc('month', period_end) = period_end THEN period_end
                 ELSE date_trunc('month', period_end) + interval '1 month' END AS stop
 ), events AS MATERIALIZED (
-    SELECT e.meter_id, e.user_id, meter.dimensions_digest(e.dimensions) AS digest, e.dimensions,
+    -- Without what the rollups leave out, like all that follows: cells from before it was left out
+    -- have it still, and are right all the same.
+    SELECT e.meter_id, e.user_id, meter.dimensions_digest(k.dimensions) AS digest, k.dimensions,
            e."timestamp" AS at, e.id, e.value
-    FROM meter.meter_event e, months
-    WHERE e.meter_id IN (SELECT id FROM meters) AND e."timestamp" >= months.start
-      AND e."timestamp" < months.stop AND period_start < period_end
+    FROM months, meters m JOIN meter.meter_event e ON e.meter_id = m.id, LATERAL (SELECT
+        CASE WHEN m.left_out = '{}' THEN e.dimensions WHEN '' = ANY (m.left_out)
+        THEN (SELECT COALESCE(jsonb_object_agg(d.key, d.value), '{}') FROM jsonb_each(e.dimensions) AS d
+              WHERE d.key = ANY (m.kept)) ELSE e.dimensions - m.left_out END AS dimensions) AS k
+    WHERE e."timestamp" >= months.start AND e."timestamp" < months.stop AND period_start < period_end
 ), pending AS MATERIALIZED (
-    SELECT p.meter_id, p.user_id, p.digest, p.dimensions, p.event_count AS n, p.value_sum AS s,
+    SELECT p.meter_id, p.user_id, CASE WHEN m.left_out = '{}' THEN p.digest
+           ELSE meter.dimensions_digest(k.dimensions) END AS digest, k.dimensions, p.event_count AS n, p.value_sum AS s,
            COALESCE(p.value_min, p.value_sum) AS lo, COALESCE(p.value_max, p.value_sum) AS hi,
            COALESCE(p.last_value, p.value_sum) AS v, p.first_timestamp AS first,
            COALESCE(p.last_timestamp, p.first_timestamp) AS last, p.last_id AS id,
            date_trunc('hour', p.first_timestamp) AS hour,
            COALESCE(p.value_time, p.value_sum * (1000000 *
                extract(epoch FROM p.first_timestamp - date_trunc('hour', p.first_timestamp)))) AS t
-    FROM meter.rollup_pending p, months
-    WHERE p.meter_id IN (SELECT id FROM meters) AND p.first_timestamp >= months.start
-      AND p.first_timestamp < months.stop AND period_start < period_end
+    FROM months, meters m JOIN meter.rollup_pending p ON p.meter_id = m.id, LATERAL (SELECT
+        CASE WHEN m.left_out = '{}' THEN p.dimensions WHEN '' = ANY (m.left_out)
+        THEN (SELECT COALESCE(jsonb_object_agg(d.key, d.value), '{}') FROM jsonb_each(p.dimensions) AS d
+              WHERE d.key = ANY (m.kept)) ELSE p.dimensions - m.left_out END AS dimensions) AS k
+    WHERE p.first_timestamp >= months.start AND p.first_timestamp < months.stop
+      AND period_start < period_end
 ), dense AS MATERIALIZED (
     SELECT d.meter_id, d.month, d.user_id, d.days_from FROM meter.rollup_days d
 ), wanted AS (
@@ -77,7 +100,7 @@ WITH meters AS MATERIALIZED (
         SELECT FROM dense d WHERE d.meter_id = e.meter_id AND d.user_id = e.user_id
         AND d.month = date_trunc('month', e.at) AND d.days_from <= e.at)
     GROUP BY 1, 2, 3, 4, 5, 6, 7
-), stored AS (
+), cells AS (
     SELECT false AS total, r.meter_id, r.user_id, r.grain, r.start, r.digest, r.dimensions, r.event_count,
            r.value_sum, r.value_min, r.value_max, r.last_value, r.first_timestamp, r.last_timestamp,
            r.last_id, r.value_time, r.hours FROM meter.rollup r
@@ -85,20 +108,30 @@ WITH meters AS MATERIALIZED (
     SELECT true, r.meter_id, NULL, r.grain, r.start, r.digest, r.dimensions, r.event_count,
            r.value_sum, r.value_min, r.value_max, r.last_value, r.first_timestamp, r.last_timestamp,
            r.last_id, r.value_time, r.hours FROM meter.rollup_total r
+), stored AS (
+    SELECT r.total, r.meter_id, r.user_id, r.grain, r.start, r.event_count, r.value_sum, r.value_min,
+           r.value_max, r.last_value, r.first_timestamp, r.last_timestamp, r.last_id, r.value_time,
+           r.hours, k.dimensions,
+           -- A digest that is not that of the cell's dimensions is to be seen.
+           CASE WHEN m.left_out = '{}' OR r.digest <> meter.dimensions_digest(r.dimensions)
+               THEN r.digest ELSE meter.dimensions_digest(k.dimensions) END AS digest
+    FROM months, meters m JOIN cells r ON r.meter_id = m.id, LATERAL (SELECT
+        CASE WHEN m.left_out = '{}' THEN r.dimensions WHEN '' = ANY (m.left_out)
+        THEN (SELECT COALESCE(jsonb_object_agg(d.key, d.value), '{}') FROM jsonb_each(r.dimensions) AS d
+              WHERE d.key = ANY (m.kept)) ELSE r.dimensions - m.left_out END AS dimensions) AS k
+    WHERE r.start >= months.start AND r.start < months.stop AND period_start < period_end
 ), parts AS (
     -- Cells, their hours, and the deltas that belong to each.
     SELECT r.grain, r.total, r.meter_id, r.user_id, r.digest, r.start, r.dimensions, r.event_count AS n,
            r.value_sum AS s, r.value_min AS lo, r.value_max AS hi, r.last_value AS v,
            r.first_timestamp AS first, r.last_timestamp AS last, r.last_id AS id, r.value_time AS t
-    FROM stored r, months WHERE r.meter_id IN (SELECT id FROM meters) AND r.start >= months.start
-     AND r.start < months.stop AND period_start < period_end
+    FROM stored r
     UNION ALL
     SELECT 'h', r.total, r.meter_id, r.user_id, r.digest, h.start, r.dimensions, h.event_count,
            h.value_sum, h.value_min, h.value_max, h.last_value, NULL, h.last_timestamp, h.last_id, NULL
-    FROM stored r, months, meter.cell_hours(r.start, r.first_timestamp, r.last_timestamp, r.event_count,
+    FROM stored r, meter.cell_hours(r.start, r.first_timestamp, r.last_timestamp, r.event_count,
          r.last_id, r.value_sum, r.value_min, r.value_max, r.last_value, r.hours) AS h
-    WHERE r.grain = 'd' AND r.meter_id IN (SELECT id FROM meters) AND r.start >= months.start
-     AND r.start < months.stop AND period_start < period_end
+    WHERE r.grain = 'd'
     UNION ALL
     SELECT g.grain, g.total, p.meter_id, CASE WHEN NOT g.total THEN p.user_id END, p.digest,
            date_trunc(g.unit, p.hour), p.dimensions, p.n, p.s, p.lo, p.hi, p.v, p.first, p.last, p.id,

@@ -34,6 +34,7 @@ max_prepared_transactions = 20
 fsync = off
 log_statement = none
 statement_timeout = '60s'
+meter.max_cells = 150
 CONF
 $node->start;
 $node->safe_psql('postgres', join "\n", 'CREATE EXTENSION meter;', 'CREATE TABLE stop ();', 'SET client_min_messages = warning;',
@@ -78,13 +79,21 @@ sub verify
 sub without_lock
 {
 	my @statements = @_;
-	return (grep { /PREPARE TRANSACTION/ } @statements) ? grep { !/meter\.(?:fold|rebuild)\(/ } @statements : @statements;
+	return (grep { /PREPARE TRANSACTION/ } @statements) ? grep { !/meter\.(?:fold|rebuild|leave_out|take_in)\(/ } @statements : @statements;
 }
 
-# A rebuild of some months, around now or around what is dense.
+# A rebuild of some months, around now or around what is dense; or a dimension, or all of them, is left
+# out of a meter's rollups, or taken in again, which rebuilds all months.
 sub rebuild
 {
 	my ($random) = @_;
+	if ($random->chance(25))
+	{
+		my $meter = $random->pick(@Differential::Events::METERS);
+		my @names = @{ $Differential::Events::METERS{$meter}{names} };
+		my $name = @names && $random->chance(75) ? $random->pick(@names) : undef;
+		return sprintf 'SELECT count(meter.%s(%s, %s)::text);', $random->pick('leave_out', 'take_in'), quoted($meter), quoted($name);
+	}
 	my $month = month_start($random->pick($now, $now, Differential::Time::instant('2024-10-15 00:00')), $random->pick(0, 0, 0, -1, 1));
 	my $to = $random->chance(80) ? $month + 1 : month_start($month, 1 + $random->number(3));
 	return sprintf 'SELECT count(meter.rebuild(%s, %s, %s));', quoted(literal($month)), quoted(literal($to)),
@@ -293,6 +302,8 @@ note("$answers answers with $rows rows, $verifications verifications, "
 cmp_ok($answers, '>=', $questions, 'there were questions enough');
 cmp_ok($full, '>', $questions / 3, 'many an answer has several rows');
 cmp_ok($verifications, '>', 4, 'and the rollups were verified all along');
+note('left out: ' . $node->safe_psql('postgres', q(SELECT string_agg(event_name || ' ' || left_out::text, ', ') FROM meter.rollup_meter JOIN meter.meter ON id = meter_id)));
+like(slurp_file($node->logfile), qr/leave out dimensions with too many values/, 'a fold left out a dimension by itself');
 note("at last: $kept (days of users, days, months with all days, months, generations)");
 ok(!(grep { $_ < 2 } split /\|/, $kept), 'there were cells of every kind, and generations of deltas') or diag($kept);
 $node->stop;

@@ -25,7 +25,9 @@ sub check
 	my $covered = $by_user && $grain eq 'd'
 	  ? " WHERE EXISTS (SELECT FROM meter.rollup_days AS c WHERE (c.meter_id, c.user_id) = (x.meter_id, x.user_id) AND c.month = date_trunc('month', start, 'UTC') AND c.days_from <= start)"
 	  : '';
-	my $named = "dimensions - COALESCE((SELECT left_out FROM meter.rollup_meter AS r WHERE r.meter_id = e.meter_id), '{}') AS dimensions";
+	# What is left out counts on neither side: cells from before it was left out have it still.
+	my $named = "(SELECT CASE WHEN '' = ANY (l) THEN COALESCE((SELECT jsonb_object_agg(key, value) FROM jsonb_each(e.dimensions) WHERE key = ANY (k)), '{}') ELSE e.dimensions - l END"
+	  . " FROM (SELECT COALESCE(max(left_out), '{}') AS l, COALESCE(max(kept), '{}') AS k FROM meter.rollup_meter AS r WHERE r.meter_id = e.meter_id) AS r) AS dimensions";
 	my $start = sub { "date_trunc('$unit', $_[0], 'UTC')" };
 	my $hour = "date_trunc('hour', first_timestamp, 'UTC')";
 	my $pending_start = $start->('first_timestamp');
@@ -34,8 +36,8 @@ sub check
 	my $ours = "SELECT $columns FROM (SELECT meter_id, u, start, dimensions AS d, sum(event_count)::bigint AS n, sum(value_sum) AS s, sum(value_time) AS t,"
 	  . ' min(value_min) AS low, max(value_max) AS high, min(first_timestamp) AS first, max(last_timestamp) AS last,'
 	  . ' (array_agg(last_id ORDER BY last_timestamp DESC, last_id DESC))[1] AS id, (array_agg(last_value ORDER BY last_timestamp DESC, last_id DESC))[1] AS v'
-	  . " FROM (SELECT meter_id, $user AS u, user_id, start, dimensions, event_count, value_sum, value_time, value_min, value_max, first_timestamp, last_timestamp, last_id, last_value"
-	  . " FROM " . ($by_user ? "meter.$table" : "(SELECT *, NULL::text AS user_id FROM meter.$table) AS e") . " WHERE grain = '$grain'"
+	  . " FROM (SELECT meter_id, $user AS u, user_id, start, $named, event_count, value_sum, value_time, value_min, value_max, first_timestamp, last_timestamp, last_id, last_value"
+	  . " FROM " . ($by_user ? "meter.$table AS e" : "(SELECT *, NULL::text AS user_id FROM meter.$table) AS e") . " WHERE grain = '$grain'"
 	  . " UNION ALL SELECT meter_id, $user, user_id, $pending_start, $named, event_count, value_sum,"
 	  . ' COALESCE(value_time, value_sum * ' . micros('first_timestamp', $hour) . ') + value_sum * ' . micros($hour, $pending_start)
 	  . ', COALESCE(value_min, value_sum), COALESCE(value_max, value_sum), first_timestamp, COALESCE(last_timestamp, first_timestamp), last_id, COALESCE(last_value, value_sum)'

@@ -1,0 +1,14 @@
+// Making rollups anew from the events.
+#pragma once
+
+#include "pg/compat.hpp"
+
+namespace meter::pg {
+
+// Makes the cells of meters (an int4[]) anew for the UTC months that [from, to), in microseconds
+// since 1970 and not empty, touches, and folds what else is there. Returns how many events there
+// are. The caller holds the fold lock, taken in a statement before. Runs within an SPI connection,
+// as the owner.
+int64 rebuild_months(Datum meters, int64 from, int64 to);
+
+}  // namespace meter::pg
