@@ -85,7 +85,7 @@ METER_FUNCTION(meter_rebuild) {
         take_fold_lock(true);
         events = replace_cells_by_deltas(meters, meter::utc_month_of(from).start,
                                          meter::utc_month_of(to - 1).end);
-        fold_pending(PG_INT64_MAX);
+        fold_pending(PG_INT64_MAX, Fold::kIntoCells);
     }
     end_call(call);
     PG_RETURN_INT64(events);

@@ -109,13 +109,16 @@ void report_idle(Readiness why) {
     }
 }
 
-// Whether there is anything to fold, or a generation to close. Looks at the open generations only,
-// as readers do: of the deltas behind them many may be dead, and those set aside lie there too.
+// Whether there is anything to fold, a run too, or a generation to close. Looks at the open
+// generations only, as readers do: of the deltas behind them many may be dead, and those set aside
+// lie there too.
 bool has_work() {
     static Statement select = {
-        "SELECT WHERE EXISTS (SELECT FROM meter.rollup_pending WHERE generation >= "
-        "(SELECT COALESCE(min(generation), 0) FROM meter.rollup_generation WHERE generation >= 0)) "
-        "OR (SELECT count(*) FROM meter.rollup_generation) > 1",
+        "SELECT FROM (SELECT COALESCE(max(recorded), '{0}') AS recorded, "
+        "COALESCE(max(generations), '{}') AS runs FROM (SELECT recorded, generations "
+        "FROM meter.rollup_state ORDER BY version DESC LIMIT 1) AS s) AS s "
+        "WHERE runs <> '{}' OR cardinality(recorded) > 1 OR EXISTS "
+        "(SELECT FROM meter.rollup_pending WHERE generation = ANY (recorded))",
         {},
         true};
     return run(select, nullptr, nullptr, Run::kLatest, 1) > 0;
@@ -133,7 +136,7 @@ int64 fold_batch() {
         if (has_work()) {
             if (lock_rollups()) {
                 pgstat_report_activity(STATE_RUNNING, "folding");
-                folded = fold_pending(setting_fold_batch);
+                folded = fold_pending(setting_fold_batch, Fold::kBounded);
                 next_xid = ReadNextTransactionId();
             } else {
                 ready = Readiness::kLocked;
