@@ -6,7 +6,7 @@ use Bench;
 
 my @folds = quick() ? (0, 100, 500) : split /,/, $ENV{METER_BENCH_FOLDS} || '0,1000,5000,15000';
 # What is measured on the other side, whose folds take longer and longer.
-my $most_theirs = quick() ? 500 : 3_000;
+my $most_theirs = quick() ? 500 : 5_000;
 my $period = "date_trunc('month', now()), date_trunc('month', now()) + interval '1 month'";
 my @questions = (
     ['the heaviest user by model', "SELECT * FROM meter.usage('tokens', $period, user_id => 'user-1', group_by => '{model}')"],
