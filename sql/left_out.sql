@@ -1,7 +1,7 @@
 -- Dimensions with too many values are left out of the rollups, and no answer changes.
 SET client_min_messages = warning;
 SET timezone = 'UTC';
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
 LOAD 'meter';
 SET meter.max_cells = 1000;
 SELECT event_name FROM meter.create_meter('calls', dimensions => '{model,region,request_id}');
@@ -155,4 +155,4 @@ RESET ROLE;
 SELECT meter.revoke_access('left_out_admin'), meter.revoke_access('left_out_reader');
 DROP ROLE left_out_admin, left_out_reader;
 RESET meter.max_cells;
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;

@@ -2,19 +2,17 @@
 #include "pg/fold.hpp"
 
 #include "core/cell_table.hpp"
-#include "core/error.hpp"
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
-#include "pg/cells.hpp"
+#include "pg/delta_chunk.hpp"
+#include "pg/fold_state.hpp"
 #include "pg/generation.hpp"
 #include "pg/guard.hpp"
 #include "pg/left_out.hpp"
 #include "pg/memory.hpp"
-#include "pg/numeric.hpp"
 #include "pg/readiness.hpp"
 #include "pg/rollup_store.hpp"
 #include "pg/spi.hpp"
-#include "pg/values.hpp"
 
 extern "C" {
 #include "access/xlog.h"
@@ -29,10 +27,16 @@ namespace meter::pg {
 
 namespace {
 
-using ErrorText = const char*;
-
 // Deltas that are folded at a time. More of them share more cells; memory is what bounds it.
 constexpr int64 kChunk = 100'000;
+
+// Where the deltas of a fold go, and what came of it.
+struct Target {
+    int32 run;      // a generation, or kCells
+    int64 written;  // deltas written into the run
+    int chunks;     // each leaves a version of a cell
+};
+constexpr int32 kCells = 0;
 
 // What adds up the deltas of a chunk. It lives in a memory context.
 struct Chunk {
@@ -42,87 +46,32 @@ struct Chunk {
     RollupTables tables{&resource};
 };
 
-#define METER_DELTA_COLUMNS                                                             \
-    "meter_id, user_id, digest, dimensions, first_timestamp, last_timestamp, last_id, " \
-    "event_count, dirty, value_sum, value_min, value_max, last_value, value_time"
-
-// Adds the deltas of the last result, which has METER_DELTA_COLUMNS, to the tables, without the
-// dimensions that are left out.
-void add_deltas(Chunk* chunk, LeftOut* left_out) {
-    std::pmr::memory_resource* resource = &chunk->resource;
-    for (uint64 row = 0; row < SPI_processed; ++row) {
-        if (row % 1024 == 0)
-            CHECK_FOR_INTERRUPTS();
-        bool null;
-        const auto column = [&](int number) { return result(row, number, &null); };
-        RollupCell cell;
-        cell.first_time = to_unix_micros(DatumGetTimestampTz(column(5)));
-        const Datum last = column(6);
-        cell.last_time = null ? cell.first_time : to_unix_micros(DatumGetTimestampTz(last));
-        cell.last_id = DatumGetInt64(column(7));
-        cell.event_count = DatumGetInt64(column(8));
-        const Datum dirty = column(9);
-        cell.dirty = !null && DatumGetBool(dirty);
-        const NumberView sum = view_numeric(column(10));
-        const int64 hour = hour_start(cell.first_time);
-        CellKey key{DatumGetInt32(column(1)), hour, text_view(column(2)), digest_of(column(3))};
-        Datum kept = column(4);
-        if (left_out != nullptr)
-            strip_dimensions(left_out, key.meter_id, &kept, &key.digest);
-        const auto dimensions = static_cast<std::uintptr_t>(kept);
-        (void)column(14);
-        if (null) {
-            // Of a correction, whose count is not 1, all columns are there.
-            if (cell.event_count != 1)
-                throw Error(ErrorKind::kCorrupt, "a delta of several events lacks columns");
-            const int64 time = cell.first_time;
-            const int64 id = cell.last_id;
-            const bool is_dirty = cell.dirty;
-            cell = RollupCell{};
-            cell.add_event(sum, time, id, hour, resource);
-            cell.dirty = is_dirty;
-            chunk->tables.add_hour(key, cell, dimensions);
-            continue;
-        }
-        cell.value_sum.add(sum, resource);
-        const auto number_or_sum = [&](int number) {
-            const Datum value = column(number);
-            return null ? sum : view_numeric(value);
-        };
-        cell.value_min.assign(number_or_sum(11), resource);
-        cell.value_max.assign(number_or_sum(12), resource);
-        cell.last_value.assign(number_or_sum(13), resource);
-        cell.value_time.add(view_numeric(column(14)), resource);
-        chunk->tables.add_hour(key, cell, dimensions);
-    }
-}
-
-// Folds the deltas that the statement deletes and returns.
-uint64 fold_chunk(Statement& take, const Datum* values) {
-    const MemoryContext chunk_context =
-        AllocSetContextCreate(CurrentMemoryContext, "fold", ALLOCSET_DEFAULT_SIZES);
-    const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
-    Chunk* chunk = make_in<Chunk>(chunk_context, chunk_context);
-    LeftOut* left_out = load_left_out();
+// Folds the deltas that the statement deletes and returns. Uses the current memory context for all
+// it needs. Returns their number.
+uint64 fold_chunk(Statement& take, const Datum* values, const Target& target, int64* written) {
+    Chunk* chunk = make_in<Chunk>(CurrentMemoryContext, CurrentMemoryContext);
+    LeftOut* left_out = target.run == kCells ? load_left_out() : nullptr;
     const uint64 taken = run(take, values, nullptr, Run::kWrite);
     SPITupleTable* const deltas = SPI_tuptable;
     if (taken > 0) {
-        add_deltas(chunk, left_out);
-        chunk->tables.finish();
-        if (judge_dimensions(&chunk->tables)) {
-            chunk = make_in<Chunk>(chunk_context, chunk_context);
-            left_out = load_left_out();
-            SPI_tuptable = deltas;
-            SPI_processed = taken;
-            add_deltas(chunk, left_out);
+        add_deltas(&chunk->tables, left_out);
+        if (target.run != kCells) {
+            *written = write_hours_as_deltas(&chunk->tables, target.run);
+        } else {
             chunk->tables.finish();
+            if (judge_dimensions(&chunk->tables)) {
+                chunk = make_in<Chunk>(CurrentMemoryContext, CurrentMemoryContext);
+                left_out = load_left_out();
+                SPI_tuptable = deltas;
+                SPI_processed = taken;
+                add_deltas(&chunk->tables, left_out);
+                chunk->tables.finish();
+            }
+            decide_days(&chunk->tables);
+            store_rollups(&chunk->tables);
         }
-        decide_days(&chunk->tables);
-        store_rollups(&chunk->tables);
     }
     SPI_freetuptable(deltas);
-    MemoryContextSwitchTo(caller_context);
-    MemoryContextDelete(chunk_context);
     return taken;
 }
 
@@ -137,16 +86,24 @@ bool is_about_data(int sqlstate) {
 // Folds the deltas that the statement deletes and returns, in a subtransaction. Where that fails
 // for what the deltas are, nothing is changed, `error` says why, and it returns false; other errors
 // go on.
-bool try_fold(Statement& take, const Datum* values, int64* folded, ErrorText* error) {
+bool try_fold(Statement& take, const Datum* values, Target* target, int64* folded,
+              const char** error) {
     const MemoryContext context = CurrentMemoryContext;
     const ResourceOwner owner = CurrentResourceOwner;
+    const MemoryContext chunk_context =
+        AllocSetContextCreate(context, "fold", ALLOCSET_DEFAULT_SIZES);
     BeginInternalSubTransaction(nullptr);
     MemoryContextSwitchTo(context);
     Raised raised{};
     bool failed = false;
+    int64 written = 0;
     try {
-        *folded = call([&] { return static_cast<int64>(fold_chunk(take, values)); });
+        *folded = call([&] {
+            MemoryContextSwitchTo(chunk_context);
+            return static_cast<int64>(fold_chunk(take, values, *target, &written));
+        });
     } catch (...) {
+        MemoryContextSwitchTo(context);
         raised = capture_exception();
         failed = true;
     }
@@ -157,18 +114,22 @@ bool try_fold(Statement& take, const Datum* values, int64* folded, ErrorText* er
         RollbackAndReleaseCurrentSubTransaction();
     MemoryContextSwitchTo(context);
     CurrentResourceOwner = owner;
-    if (failed) {
-        const int sqlstate = raised.error != nullptr ? raised.error->sqlerrcode : raised.sqlstate;
-        if (!is_about_data(sqlstate))
-            raise(raised);
-        *error = raised.error != nullptr ? raised.error->message : raised.message;
+    MemoryContextDelete(chunk_context);
+    if (!failed) {
+        target->written += written;
+        target->chunks += *folded > 0 ? 1 : 0;
+        return true;
     }
-    return !failed;
+    const int sqlstate = raised.error != nullptr ? raised.error->sqlerrcode : raised.sqlstate;
+    if (!is_about_data(sqlstate))
+        raise(raised);
+    *error = raised.error != nullptr ? raised.error->message : raised.message;
+    return false;
 }
 
 // Folds the deltas at tids[first..last), and where that fails each half, down to the one that is
 // to blame, which is set aside.
-void fold_or_set_aside(Datum* tids, int first, int last) {
+void fold_or_set_aside(Datum* tids, int first, int last, Target* target) {
     static Statement take = {
         "DELETE FROM meter.rollup_pending WHERE ctid = ANY ($1) RETURNING " METER_DELTA_COLUMNS,
         {TIDARRAYOID}};
@@ -181,13 +142,13 @@ void fold_or_set_aside(Datum* tids, int first, int last) {
     const Datum values[] = {PointerGetDatum(construct_array(
         tids + first, last - first, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT))};
     int64 folded = 0;
-    ErrorText error = nullptr;
-    if (try_fold(take, values, &folded, &error))
+    const char* error = nullptr;
+    if (try_fold(take, values, target, &folded, &error))
         return;
     if (last - first > 1) {
         const int middle = first + (last - first) / 2;
-        fold_or_set_aside(tids, first, middle);
-        fold_or_set_aside(tids, middle, last);
+        fold_or_set_aside(tids, first, middle, target);
+        fold_or_set_aside(tids, middle, last, target);
         return;
     }
     ereport(WARNING, (errmsg("a delta cannot be folded, and is set aside: %s", error),
@@ -198,10 +159,9 @@ void fold_or_set_aside(Datum* tids, int first, int last) {
 
 // Folds up to `limit` deltas of the generations, of which some cannot be folded. Returns how many
 // are settled, one way or the other.
-int64 fold_around_errors(Datum generations, int64 limit) {
+int64 fold_around_errors(Datum generations, int64 limit, Target* target) {
     static Statement list = {
-        "SELECT ctid FROM meter.rollup_pending WHERE generation = ANY ($1) AND generation >= 0 "
-        "LIMIT $2",
+        "SELECT ctid FROM meter.rollup_pending WHERE generation = ANY ($1) LIMIT $2",
         {INT4ARRAYOID, INT8OID},
         true};
     const Datum values[] = {generations, Int64GetDatum(limit)};
@@ -214,8 +174,121 @@ int64 fold_around_errors(Datum generations, int64 limit) {
                             sizeof(ItemPointerData));
     }
     SPI_freetuptable(found);
-    fold_or_set_aside(tids, 0, count);
+    fold_or_set_aside(tids, 0, count, target);
     return count;
+}
+
+int64 count_deltas(Datum generations) {
+    static Statement count = {
+        "SELECT count(*) FROM meter.rollup_pending WHERE generation = ANY ($1)",
+        {INT4ARRAYOID},
+        true};
+    run(count, &generations, nullptr, Run::kWrite);
+    bool null;
+    return DatumGetInt64(result(0, 1, &null));
+}
+
+// Folds deltas of the generations, `max_deltas` at most, chunk by chunk. Returns how many.
+int64 fold_generations(Datum generations, int64 max_deltas, Target* target) {
+    static Statement take = {
+        "DELETE FROM meter.rollup_pending WHERE ctid = ANY (ARRAY (SELECT ctid FROM "
+        "meter.rollup_pending WHERE generation = ANY ($1) LIMIT $2)) "
+        "RETURNING " METER_DELTA_COLUMNS,
+        {INT4ARRAYOID, INT8OID}};
+    int64 folded = 0;
+    while (folded < max_deltas) {
+        CHECK_FOR_INTERRUPTS();
+        const int64 limit = Min(kChunk, max_deltas - folded);
+        const Datum values[] = {generations, Int64GetDatum(limit)};
+        int64 settled = 0;
+        const char* error = nullptr;
+        if (!try_fold(take, values, target, &settled, &error))
+            settled = fold_around_errors(generations, limit, target);
+        folded += settled;
+        if (settled < limit)
+            break;
+    }
+    return folded;
+}
+
+// Numbers, and those of runs, as an int4[].
+Datum array_of(const int32* numbers, int count, const DeltaRun* runs, int run_count) {
+    auto* all =
+        static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(Max(count + run_count, 1))));
+    for (int i = 0; i < count; ++i)
+        all[i] = Int32GetDatum(numbers[i]);
+    for (int i = 0; i < run_count; ++i)
+        all[count + i] = Int32GetDatum(runs[i].generation);
+    return PointerGetDatum(construct_array(all, count + run_count, INT4OID, 4, true, TYPALIGN_INT));
+}
+
+// The user before whom a part of a merge ends, such that the largest run gives it a chunk; null
+// where that run has no more.
+Datum merge_bound(int32 largest, Datum from, bool* is_last) {
+    static Statement bound = {
+        "SELECT user_id FROM meter.rollup_pending WHERE generation = $1 AND user_id > $2 "
+        "ORDER BY generation, user_id OFFSET $3 LIMIT 1",
+        {INT4OID, TEXTOID, INT8OID},
+        true};
+    const Datum values[] = {Int32GetDatum(largest), from, Int64GetDatum(kChunk)};
+    *is_last = run(bound, values, nullptr, Run::kWrite) == 0;
+    bool null;
+    const Datum user = *is_last ? static_cast<Datum>(0) : datumCopy(result(0, 1, &null), false, -1);
+    SPI_freetuptable(SPI_tuptable);
+    return user;
+}
+
+// Merges the latest runs, as long as the one before is no more than twice as large as they are
+// together.
+void merge_runs(FoldState* state) {
+    static Statement take_part = {
+        "DELETE FROM meter.rollup_pending WHERE generation = ANY ($1) AND user_id >= $2 "
+        "AND user_id < $3 RETURNING " METER_DELTA_COLUMNS,
+        {INT4ARRAYOID, TEXTOID, TEXTOID}};
+    static Statement take_rest = {
+        "DELETE FROM meter.rollup_pending WHERE generation = ANY ($1) AND user_id >= $2 "
+        "RETURNING " METER_DELTA_COLUMNS,
+        {INT4ARRAYOID, TEXTOID}};
+    int first = state->run_count;
+    int largest = first - 1;
+    int64 deltas = 0;
+    while (first > 0 && (deltas == 0 || state->runs[first - 1].deltas <= 2 * deltas ||
+                         state->run_count == FoldState::kMostRuns)) {
+        deltas += state->runs[--first].deltas;
+        if (state->runs[first].deltas > state->runs[largest].deltas)
+            largest = first;
+    }
+    if (state->run_count - first < 2)
+        return;
+    const Datum generations = array_of(nullptr, 0, state->runs + first, state->run_count - first);
+    Target target{next_run(state), 0, 0};
+    // By users, so that all that is to be added up to one delta comes together.
+    Datum from = text_datum("");
+    bool is_last = false;
+    while (!is_last) {
+        CHECK_FOR_INTERRUPTS();
+        const Datum to = merge_bound(state->runs[largest].generation, from, &is_last);
+        const Datum values[] = {generations, from, to};
+        int64 settled = 0;
+        const char* error = nullptr;
+        if (!try_fold(is_last ? take_rest : take_part, values, &target, &settled, &error)) {
+            fold_around_errors(generations, PG_INT32_MAX, &target);
+            break;
+        }
+        from = to;
+    }
+    state->run_count = first;
+    if (target.written > 0)
+        state->runs[state->run_count++] = {target.run, target.written};
+}
+
+// Forgets the runs that have no delta left.
+void forget_empty_runs(FoldState* state) {
+    int left = 0;
+    for (int i = 0; i < state->run_count; ++i)
+        if (has_deltas(state->runs[i].generation))
+            state->runs[left++] = state->runs[i];
+    state->run_count = left;
 }
 
 }  // namespace
@@ -244,42 +317,47 @@ void require_no_subscription(const char* action) {
                          "first.")));
 }
 
-uint64 fold_pending(int64 max_deltas) {
-    static Statement count = {
-        "SELECT count(*) FROM meter.rollup_pending WHERE generation = ANY ($1) AND generation >= 0",
-        {INT4ARRAYOID},
-        true};
-    static Statement take = {
-        "DELETE FROM meter.rollup_pending WHERE ctid = ANY (ARRAY (SELECT ctid FROM "
-        "meter.rollup_pending WHERE generation = ANY ($1) AND generation >= 0 LIMIT $2)) "
-        "RETURNING " METER_DELTA_COLUMNS,
-        {INT4ARRAYOID, INT8OID}};
+uint64 fold_pending(int64 max_deltas, Fold how) {
     if (!take_fold_lock(false))
         return 0;
-    // What comes while we fold is for the next time.
-    if (max_deltas > kChunk) {
-        const Datum values[] = {open_generations(Run::kWrite)};
-        run(count, values, nullptr, Run::kWrite);
-        bool null;
-        max_deltas = Min(max_deltas, DatumGetInt64(result(0, 1, &null)));
-    }
-    int64 folded = 0;
-    while (folded < max_deltas) {
-        CHECK_FOR_INTERRUPTS();
-        const int64 limit = Min(kChunk, max_deltas - folded);
-        const Datum values[] = {open_generations(Run::kWrite), Int64GetDatum(limit)};
-        int64 settled = 0;
-        ErrorText error = nullptr;
-        if (!try_fold(take, values, &settled, &error))
-            settled = fold_around_errors(values[0], limit);
-        folded += settled;
-        if (settled < limit)
-            break;
-    }
+    FoldState& state = *static_cast<FoldState*>(palloc(sizeof(FoldState)));
+    state = load_fold_state();
+    const bool into_cells = how == Fold::kIntoCells || may_fold_into_cells(state);
+    const bool with_runs = into_cells && state.run_count > 0;
+    const Datum generations =
+        array_of(state.recorded, state.recorded_count, state.runs, with_runs ? state.run_count : 0);
+    // All of them: it may be long until the next time.
+    if (with_runs)
+        max_deltas = PG_INT64_MAX;
+    // What comes while we fold is for the next time. One more than there are: where fewer are
+    // found, none is left.
+    if (max_deltas > kChunk)
+        max_deltas = Min(max_deltas, count_deltas(generations) + 1);
+    Target target{into_cells ? kCells : next_run(&state), 0, 0};
+    const int64 folded = fold_generations(generations, max_deltas, &target);
     // Before a new one is begun: until we commit, the others still write into the latest.
-    close_generations();
-    if (folded > 0)
-        count_folded(folded);
+    const bool closed = close_generations(&state);
+    if (folded == 0) {
+        if (closed)
+            store_fold_state(state);
+        return 0;
+    }
+    // What a reader passes by at the worst, beside the deltas of the last fold: where a snapshot
+    // keeps them less, since nothing else removes them.
+    constexpr int64 kMostFolded = 100'000;
+    constexpr int64 kMostHeldBack = 2'000;
+    count_folded(&state, folded, is_held_back(state) ? kMostHeldBack : kMostFolded);
+    if (into_cells) {
+        note_cell_fold(&state, target.chunks);
+        if (folded < max_deltas)
+            state.run_count = 0;
+        else
+            forget_empty_runs(&state);
+    } else if (target.written > 0) {
+        state.runs[state.run_count++] = {target.run, target.written};
+        merge_runs(&state);
+    }
+    store_fold_state(state);
     return static_cast<uint64>(folded);
 }
 
@@ -292,7 +370,9 @@ METER_FUNCTION(meter_fold) {
     const Call call = begin_call(Privilege::kMaintain, "fold");
     require_read_committed("fold");
     require_no_subscription("fold");
-    const uint64 folded = fold_pending(PG_INT64_MAX);
+    const bool into_cells = !PG_ARGISNULL(0) && PG_GETARG_BOOL(0);
+    const uint64 folded =
+        fold_pending(PG_INT64_MAX, into_cells ? Fold::kIntoCells : Fold::kBounded);
     end_call(call);
     PG_RETURN_INT64(static_cast<int64>(folded));
 }

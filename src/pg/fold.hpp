@@ -1,4 +1,10 @@
 // Folding: moving deltas into the rollups.
+//
+// A fold into cells leaves a version of every cell that it changes. Where an old snapshot keeps
+// those, readers would pass by one for each fold since. So a fold then mostly adds deltas up and
+// puts them back as a run: fewer deltas, in a generation of their own. What it leaves behind lies
+// in generations that are closed, which readers leave out. Runs of about the same size are merged,
+// each at least twice as large as the next; so there are few, and a delta is rewritten seldom.
 #pragma once
 
 #include "pg/compat.hpp"
@@ -18,9 +24,15 @@ void require_read_committed(const char* action);
 // stop it when the publisher's comes. `action` completes "cannot ...".
 void require_no_subscription(const char* action);
 
-// Moves deltas into the rollups: those committed by now, or `max_deltas` of them and a few more.
-// Returns their number: 0 where there are none, or where the lock is taken. Deltas that cannot be
-// folded are set aside, with a warning. Runs within an SPI connection, as the owner.
-uint64 fold_pending(int64 max_deltas);
+// Where a fold is to put deltas.
+enum class Fold {
+    kBounded,    // into cells, or while an old snapshot keeps their versions mostly into runs
+    kIntoCells,  // into cells
+};
+
+// Folds the deltas committed by now, or `max_deltas` of them and a few more. Returns how many it
+// moved: 0 where there are none, or where the lock is taken. Deltas that cannot be folded are set
+// aside, with a warning. Runs within an SPI connection, as the owner.
+uint64 fold_pending(int64 max_deltas, Fold how);
 
 }  // namespace meter::pg

@@ -15,8 +15,8 @@ namespace {
 
 // The latest generation there is, 0 where none was begun.
 int32 latest_generation() {
-    static Statement select = {"SELECT COALESCE(max(generation), 0) FROM meter.rollup_generation",
-                               {}};
+    static Statement select = {
+        "SELECT COALESCE(max(generation), 0) FROM meter.rollup_generation", {}, true};
     run(select, nullptr, nullptr, Run::kLatest);
     bool null;
     const int32 latest = DatumGetInt32(result(0, 1, &null));
@@ -32,12 +32,8 @@ bool shut_out_writers(int32 generation) {
     return LockAcquire(&tag, ShareRowExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-bool has_deltas(int32 generation) {
-    static Statement select = {
-        "SELECT FROM meter.rollup_pending WHERE generation = $1 LIMIT 1", {INT4OID}, true};
-    const Datum values[] = {Int32GetDatum(generation)};
-    return run(select, values, nullptr, Run::kLatest, 1) > 0;
-}
+// The transaction that began the latest generation, where it is this one.
+TransactionId begun_by = InvalidTransactionId;
 
 }  // namespace
 
@@ -56,69 +52,80 @@ int32 hold_generation() {
         // known by then.
         LockDatabaseObject(relations().generation, static_cast<Oid>(generation), 0,
                            RowExclusiveLock);
-        if (catalog_generation() == before)
+        if (catalog_generation() == before || latest_generation() == generation)
             return generation;
     }
 }
 
 Datum open_generations(Run how) {
     static Statement select = {
-        "SELECT COALESCE(array_agg(generation), '{0}') || -1 FROM meter.rollup_generation", {}};
+        "SELECT COALESCE((SELECT recorded || generations FROM meter.rollup_state "
+        "ORDER BY version DESC LIMIT 1), '{0}') || -1",
+        {},
+        true};
     run(select, nullptr, nullptr, how);
     bool null;
     const Datum seen = PointerGetDatum(DatumGetArrayTypePCopy(result(0, 1, &null)));
-    if (how != Run::kCaller || !IsolationUsesXactSnapshot())
+    if (how != Run::kCaller || !TransactionIdIsValid(GetTopTransactionIdIfAny()))
         return seen;
     // What this transaction wrote itself may be in a generation that its snapshot is too old to
-    // know. It is open still, since we hold it.
-    static Statement add = {"SELECT $1 || array_agg(generation) FROM meter.rollup_generation",
-                            {INT4ARRAYOID}};
+    // know, at READ COMMITTED too: the queries of a rule share one. It is open still, since we hold
+    // it.
+    static Statement add = {
+        "SELECT $1 || COALESCE((SELECT recorded FROM meter.rollup_state ORDER BY version DESC "
+        "LIMIT 1), '{0}')",
+        {INT4ARRAYOID},
+        true};
     const Datum values[] = {seen};
     run(add, values, nullptr, Run::kLatest);
     return PointerGetDatum(DatumGetArrayTypePCopy(result(0, 1, &null)));
 }
 
-void count_folded(int64 deltas) {
-    // A reader passes by so many dead deltas of a generation at the worst: a few milliseconds'
-    // worth.
-    constexpr int64 kMostFolded = 100'000;
-    // Where there is no row yet, 0 is open, and stays so.
-    static Statement insert = {
-        "INSERT INTO meter.rollup_generation SELECT g FROM "
-        "(SELECT COALESCE(max(generation), 0) AS latest FROM meter.rollup_generation) AS t, "
-        "generate_series(latest, latest + 1) AS g ON CONFLICT DO NOTHING",
-        {}};
+bool has_deltas(int32 generation) {
+    static Statement select = {
+        "SELECT FROM meter.rollup_pending WHERE generation = $1 LIMIT 1", {INT4OID}, true};
+    const Datum values[] = {Int32GetDatum(generation)};
+    return run(select, values, nullptr, Run::kLatest, 1) > 0;
+}
+
+void count_folded(FoldState* state, int64 deltas, int64 most) {
+    static Statement begin = {
+        "WITH old AS (DELETE FROM meter.rollup_generation WHERE generation = $1) "
+        "INSERT INTO meter.rollup_generation VALUES ($2)",
+        {INT4OID, INT4OID}};
     // A sequence, since a row would leave a dead version behind each time, the very thing that
     // generations are against. That it does not roll back does no harm.
     static Statement advance = {
         "SELECT setval('meter.rollup_folded_seq', CASE WHEN last_value + $1 > $2 THEN 1 "
         "ELSE last_value + $1 END), last_value + $1 > $2 FROM meter.rollup_folded_seq",
         {INT8OID, INT8OID}};
-    const Datum values[] = {Int64GetDatum(deltas), Int64GetDatum(kMostFolded)};
+    const Datum values[] = {Int64GetDatum(deltas), Int64GetDatum(most)};
     run(advance, values, nullptr, Run::kWrite);
     bool null;
-    if (DatumGetBool(result(0, 2, &null)))
-        run(insert, nullptr, nullptr, Run::kWrite);
+    if (!DatumGetBool(result(0, 2, &null)))
+        return;
+    const int32 latest = latest_generation();
+    const Datum numbers[] = {Int32GetDatum(latest), Int32GetDatum(latest + 1)};
+    run(begin, numbers, nullptr, Run::kWrite);
+    begun_by = GetTopTransactionId();
+    add_recorded(state, latest + 1);
 }
 
-void close_generations() {
-    static Statement select = {
-        "SELECT generation FROM meter.rollup_generation WHERE generation < "
-        "(SELECT max(generation) FROM meter.rollup_generation) ORDER BY 1",
-        {}};
-    static Statement remove = {"DELETE FROM meter.rollup_generation WHERE generation = $1",
-                               {INT4OID}};
-    const uint64 count = run(select, nullptr, nullptr, Run::kWrite);
-    SPITupleTable* const found = SPI_tuptable;
-    for (uint64 row = 0; row < count; ++row) {
-        bool null;
-        const Datum generation = SPI_getbinval(found->vals[row], found->tupdesc, 1, &null);
+bool close_generations(FoldState* state) {
+    // Until we commit, the others write into the generation before the one that we have begun.
+    if (TransactionIdIsValid(begun_by) && begun_by == GetTopTransactionIdIfAny())
+        return false;
+    const int32 latest = latest_generation();
+    int left = 0;
+    for (int i = 0; i < state->recorded_count; ++i) {
+        const int32 generation = state->recorded[i];
         // In this order: what the last writers wrote is visible once they have ended.
-        if (!shut_out_writers(DatumGetInt32(generation)) || has_deltas(DatumGetInt32(generation)))
-            continue;
-        const Datum values[] = {generation};
-        run(remove, values, nullptr, Run::kWrite);
+        if (generation >= latest || !shut_out_writers(generation) || has_deltas(generation))
+            state->recorded[left++] = generation;
     }
+    const bool closed = left < state->recorded_count;
+    state->recorded_count = left;
+    return closed;
 }
 
 }  // namespace meter::pg

@@ -4,17 +4,21 @@
 // somewhere might see it, and every reader would pass it by again. So deltas are numbered by
 // generation. When many have been folded, a new generation is begun; and once no writer can use an
 // old one any more, and all its deltas are folded, it is closed: readers leave it out.
+//
+// Recorders write into the one that meter.rollup_generation names. Which ones are open is in
+// meter.rollup_state: of those from 0 up, which recorders wrote, and of those from kFirstRun down,
+// which are runs: deltas that a fold added up and put back, rather than into cells.
 #pragma once
 
 #include "pg/compat.hpp"
 
+#include "pg/fold_state.hpp"
 #include "pg/spi.hpp"
 
 namespace meter::pg {
 
 // The generation of deltas that could not be folded, and were set aside: always open.
 inline constexpr int32 kSetAside = -1;
-
 // The generation to write a delta into. It is not closed before this transaction ends. Runs within
 // an SPI connection.
 int32 hold_generation();
@@ -23,12 +27,15 @@ int32 hold_generation();
 // Runs within an SPI connection.
 Datum open_generations(Run how);
 
-// Notes that deltas were folded, and after many begins a new generation. The caller holds the fold
-// lock.
-void count_folded(int64 deltas);
+// Whether there is a delta in the generation.
+bool has_deltas(int32 generation);
+
+// Notes that deltas were folded, and begins a new generation to record into where there are more
+// than `most` since the last. The caller holds the fold lock, and stores the state.
+void count_folded(FoldState* state, int64 deltas, int64 most);
 
 // Closes the generations before the latest that no writer can use any more and that have no delta
-// left. The caller holds the fold lock. Does not wait.
-void close_generations();
+// left. The caller holds the fold lock, and stores the state where it returns true. Does not wait.
+bool close_generations(FoldState* state);
 
 }  // namespace meter::pg

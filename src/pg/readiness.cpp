@@ -38,7 +38,7 @@ namespace {
 constexpr int kSettleSeconds = 5;
 
 // The tables that a fold writes.
-constexpr const char* kRollups[] = {"rollup_pending", "rollup_generation", "rollup",
+constexpr const char* kRollups[] = {"rollup_pending", "rollup_generation", "rollup_state", "rollup",
                                     "rollup_total",   "rollup_days",       "rollup_month",
                                     "rollup_meter"};
 constexpr int kRollupCount = std::size(kRollups);

@@ -71,7 +71,7 @@ Datum meters_to_rebuild(std::string_view org, FunctionCallInfo fcinfo, int argum
 int64 rebuild_months(Datum meters, int64 from, int64 to) {
     const int64 events =
         replace_cells_by_deltas(meters, utc_month_of(from).start, utc_month_of(to - 1).end);
-    fold_pending(PG_INT64_MAX);
+    fold_pending(PG_INT64_MAX, Fold::kIntoCells);
     return events;
 }
 

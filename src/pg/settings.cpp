@@ -79,9 +79,9 @@ void define_settings() {
                             "How long the worker waits before it looks for deltas again.", nullptr,
                             &setting_fold_interval, 1'000, 10, 3'600'000, PGC_SIGHUP, GUC_UNIT_MS,
                             nullptr, nullptr, nullptr);
-    DefineCustomIntVariable("meter.fold_batch", "The most deltas that one transaction folds.",
-                            nullptr, &setting_fold_batch, 100'000, 1, 10'000'000, PGC_SUSET, 0,
-                            nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "meter.fold_batch", "The most deltas that one transaction of the worker folds.", nullptr,
+        &setting_fold_batch, 100'000, 1, 10'000'000, PGC_SUSET, 0, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "meter.max_cells", "The most sets of dimensions of a meter's month that are not judged.",
         "Where there are more, and few events to each, a fold leaves out of the rollups the "

@@ -23,12 +23,14 @@
 
 extern "C" {
 #include "access/transam.h"
+#include "catalog/pg_database.h"
 #include "nodes/value.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/snapmgr.h"
@@ -58,6 +60,9 @@ constexpr int kObstacleMs = 60'000;
 // How often partitions are looked after, in milliseconds, and how long making one may wait for a
 // lock, with recorders waiting behind it.
 constexpr int64 kPartitionsMs = 3'600'000;
+// How often we look whether someone wants the database to himself. DROP DATABASE waits five seconds
+// for others to leave.
+constexpr int64 kMakeWayMs = 2'000;
 constexpr const char* kPartitionLockTimeout = "100ms";
 // All other locks. Below deadlock_timeout's default: rather we give way than someone else.
 constexpr const char* kLockTimeout = "500ms";
@@ -75,6 +80,7 @@ struct Job {
 MemoryContext job_context = nullptr;  // emptied after each job
 bool connected = false;
 bool partitions_at_once = false;  // not only when the hour is over
+bool make_way = false;            // to end, and be started again later
 
 void begin_transaction() {
     SetCurrentStatementStartTimestamp();
@@ -109,13 +115,16 @@ void report_idle(Readiness why) {
     }
 }
 
-// Whether there is anything to fold, or a generation to close. Looks at the open generations only,
-// as readers do: of the deltas behind them many may be dead, and those set aside lie there too.
+// Whether there is anything to fold, a run too, or a generation to close. Looks at the open
+// generations only, as readers do: of the deltas behind them many may be dead, and those set aside
+// lie there too.
 bool has_work() {
     static Statement select = {
-        "SELECT WHERE EXISTS (SELECT FROM meter.rollup_pending WHERE generation >= "
-        "(SELECT COALESCE(min(generation), 0) FROM meter.rollup_generation WHERE generation >= 0)) "
-        "OR (SELECT count(*) FROM meter.rollup_generation) > 1",
+        "SELECT FROM (SELECT COALESCE(max(recorded), '{0}') AS recorded, "
+        "COALESCE(max(generations), '{}') AS runs FROM (SELECT recorded, generations "
+        "FROM meter.rollup_state ORDER BY version DESC LIMIT 1) AS s) AS s "
+        "WHERE runs <> '{}' OR cardinality(recorded) > 1 OR EXISTS "
+        "(SELECT FROM meter.rollup_pending WHERE generation = ANY (recorded))",
         {},
         true};
     return run(select, nullptr, nullptr, Run::kLatest, 1) > 0;
@@ -133,7 +142,7 @@ int64 fold_batch() {
         if (has_work()) {
             if (lock_rollups()) {
                 pgstat_report_activity(STATE_RUNNING, "folding");
-                folded = fold_pending(setting_fold_batch);
+                folded = fold_pending(setting_fold_batch, Fold::kBounded);
                 next_xid = ReadNextTransactionId();
             } else {
                 ready = Readiness::kLocked;
@@ -184,6 +193,17 @@ int64 make_partitions_ahead() {
     if (ready)
         pgstat_report_activity(STATE_IDLE, "idle");
     return kPartitionsMs;
+}
+
+// Looks whether a command holds or awaits a lock on the database that keeps new sessions out: to
+// drop or rename it, to move it, or to copy it.
+int64 look_for_others() {
+    LOCKTAG tag;
+    SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
+    StartTransactionCommand();
+    make_way = LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
+    CommitTransactionCommand();
+    return kMakeWayMs;
 }
 
 // The pause after so many failures in a row.
@@ -322,15 +342,23 @@ void connect() {
 }
 
 [[noreturn]] void serve() {
-    Job jobs[] = {{"fold", fold_batch},
+    Job jobs[] = {{"look for others", look_for_others},
+                  {"fold", fold_batch},
                   {"vacuum rollup_pending", vacuum_folded},
                   {"make partitions", make_partitions_ahead}};
     job_context = AllocSetContextCreate(TopMemoryContext, "meter worker", ALLOCSET_DEFAULT_SIZES);
     for (;;) {
         for (Job& job : jobs)
-            if (job.due <= GetCurrentTimestamp() ||
-                (job.run == make_partitions_ahead && partitions_at_once))
+            if (!make_way && (job.due <= GetCurrentTimestamp() ||
+                              (job.run == make_partitions_ahead && partitions_at_once)))
                 attempt(job);
+        if (make_way) {
+            ereport(LOG, (errmsg("meter worker in database \"%s\" makes way for a command that "
+                                 "needs the database to itself",
+                                 MyBgworkerEntry->bgw_extra)));
+            // By another code it would not be started again.
+            proc_exit(1);
+        }
         TimestampTz next = jobs[0].due;
         for (const Job& job : jobs)
             next = std::min(next, job.due);

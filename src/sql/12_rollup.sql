@@ -34,7 +34,7 @@ COMMENT ON COLUMN meter.rollup_pending.last_id IS 'the id of the last event by (
 COMMENT ON COLUMN meter.rollup_pending.event_count IS 'how many events there are';
 COMMENT ON COLUMN meter.rollup_pending.last_timestamp IS 'the latest timestamp; null: the earliest one';
 COMMENT ON COLUMN meter.rollup_pending.meter_id IS 'the meter, meter.meter.id';
-COMMENT ON COLUMN meter.rollup_pending.generation IS 'when the delta was written, coarsely: see meter.rollup_generation; -1: it was set aside';
+COMMENT ON COLUMN meter.rollup_pending.generation IS 'when the delta was written, coarsely: see meter.rollup_generation; -1: it was set aside; -2 and below: a fold added it up, see meter.rollup_state';
 COMMENT ON COLUMN meter.rollup_pending.digest IS 'the first 16 bytes of SHA-256 of the canonical dimensions';
 COMMENT ON COLUMN meter.rollup_pending.user_id IS 'who used';
 COMMENT ON COLUMN meter.rollup_pending.value_sum IS 'the sum of the values';
@@ -52,12 +52,35 @@ CREATE TABLE meter.rollup_generation (
     CONSTRAINT rollup_generation_pkey PRIMARY KEY (generation)
 );
 COMMENT ON TABLE meter.rollup_generation IS
-'the open generations of deltas: the greatest is the one being written; empty: generation 0 alone is open. All deltas of a closed one have been folded';
+'the generation of deltas that is being written; empty: generation 0. In a row of its own, since sessions remember it and have to be told of changes';
 COMMENT ON COLUMN meter.rollup_generation.generation IS 'the generation, meter.rollup_pending.generation';
 
 CREATE SEQUENCE meter.rollup_folded_seq AS bigint;
 COMMENT ON SEQUENCE meter.rollup_folded_seq IS
 'how many deltas have been folded since the last generation was begun, plus one; roughly';
+
+-- One row, replaced by each fold: the latest counts. Updated in place it would leave versions in
+-- every reader's way while an old snapshot is held; from the end of its index no reader sees them.
+CREATE TABLE meter.rollup_state (
+    version bigint NOT NULL,
+    last_generation integer NOT NULL,
+    recorded integer[] NOT NULL,
+    generations integer[] NOT NULL,
+    deltas bigint[] NOT NULL,
+    fold_xids xid8[] NOT NULL,
+    fold_times timestamptz[] NOT NULL,
+    CONSTRAINT rollup_state_pkey PRIMARY KEY (version)
+);
+COMMENT ON TABLE meter.rollup_state IS
+'what a fold leaves for readers and the next fold: the row with the greatest version. Empty: there was no fold yet, and generation 0 is open';
+COMMENT ON COLUMN meter.rollup_state.version IS 'counts the changes';
+COMMENT ON COLUMN meter.rollup_state.recorded IS 'the open generations of deltas that recorders wrote: all deltas of a closed one have been folded';
+COMMENT ON COLUMN meter.rollup_state.last_generation IS 'the last generation, counted downwards, that a fold wrote deltas into';
+COMMENT ON COLUMN meter.rollup_state.generations IS 'the open generations of deltas that folds have added up and not put into cells yet, because an old snapshot would keep the cells'' versions; the oldest first';
+COMMENT ON COLUMN meter.rollup_state.deltas IS 'how many deltas each of them has, roughly';
+COMMENT ON COLUMN meter.rollup_state.fold_xids IS 'the folds into cells whose old versions some snapshot keeps: for each the next transaction after it. Only a guess hangs on it';
+COMMENT ON COLUMN meter.rollup_state.fold_times IS 'when each of them was';
+COMMENT ON CONSTRAINT rollup_state_pkey ON meter.rollup_state IS 'the latest row';
 
 CREATE TABLE meter.rollup (
     first_timestamp timestamptz NOT NULL,
@@ -195,6 +218,7 @@ COMMENT ON TRIGGER forget_cached_row ON meter.rollup_generation IS 'the same for
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup_pending', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup_generation', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup_folded_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('meter.rollup_state', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup_total', '');
 SELECT pg_catalog.pg_extension_config_dump('meter.rollup_days', '');

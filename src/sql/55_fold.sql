@@ -1,11 +1,11 @@
 -- Keeping the rollups.
 
-CREATE FUNCTION meter.fold() RETURNS bigint
+CREATE FUNCTION meter.fold(into_cells boolean DEFAULT false) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'meter_fold';
-REVOKE ALL ON FUNCTION meter.fold() FROM PUBLIC;
-COMMENT ON FUNCTION meter.fold() IS
-'moves what was recorded into the rollups, which keeps usage queries fast, and returns how many deltas it moved; 0 at once where another session is at it';
+REVOKE ALL ON FUNCTION meter.fold(boolean) FROM PUBLIC;
+COMMENT ON FUNCTION meter.fold(boolean) IS
+'moves what was recorded into the rollups, which keeps usage queries fast, and returns how many deltas it moved; 0 at once where another session is at it. While an old snapshot is held, deltas are added up and most of the time kept beside the cells; with into_cells they never are';
 
 CREATE FUNCTION meter.cell_hours(
     day timestamptz,

@@ -70,8 +70,8 @@ my $verified = 0;
 # Two ways to look at the cells themselves.
 sub verify
 {
-	my ($random) = @_;
-	return Differential::Cells::check(++$asked, $random) if $random->chance(60);
+	my ($random, $number) = @_;
+	return Differential::Cells::check($number // ++$asked, $random) if $random->chance(60);
 	return "SELECT 'V', " . ++$verified . ", 0, (SELECT string_agg('verify' || v::text, '  ') FROM (SELECT * FROM meter.verify('1970-01-01', '9999-01-01') LIMIT 8) AS v);" }
 
 # A transaction's statements, without those that take the fold lock where it is prepared: it would keep
@@ -105,6 +105,27 @@ sub fold_and_begin { return ("SELECT setval('meter.rollup_folded_seq', 100000);"
 
 # A question asked later, under the snapshot there is now.
 sub cursor { return 'DECLARE c CURSOR FOR ' . $_[0] }
+
+# What holds snapshots for seconds, and asks under each again and again: folds then leave the cells
+# alone most of the time, and write deltas into generations of their own. Until there is a row in stop.
+sub holder
+{
+	my ($number, $question, $stop) = @_;
+	my $random = Differential::Random->new($seed, $number);
+	my $own = 0;
+	my @lines;
+	for (1 .. 20 + $questions / 40)
+	{
+		push @lines, 'BEGIN ISOLATION LEVEL REPEATABLE READ;';
+		for (1 .. 1 + $random->number(20))
+		{
+			push @lines, $question->($number * 1_000_000 + ++$own), sprintf 'SELECT pg_sleep(%.4f);', $random->number(500) / 1_000;
+			push @lines, verify($random, $number * 1_000_000 + ++$own) if $random->chance(5);
+		}
+		push @lines, 'COMMIT;', @$stop;
+	}
+	return [ 'holder', @lines ];
+}
 
 # Psql runs lines in a session of its own; its answers and errors go to files.
 my $directory = PostgreSQL::Test::Utils::tempdir;
@@ -183,6 +204,8 @@ my $events = Differential::Events->new($random, $now, 'a', @Differential::Events
 my $question = Differential::Question->new($random, $now, \%changes, $events->{times});
 my $ask = sub { $question->ask(++$asked) };
 
+my $stop = [ 'SELECT count(*) AS stop FROM stop \gset', '\if :stop', '\q', '\endif' ];
+my $holder = start(@{ holder(30, sub { $question->ask($_[0]) }, $stop) });
 my @lines = map { ($events->batch(map { $events->event } 1 .. 500), $random->pick('SELECT meter.fold();', ''), $events->burst(200), $events->burst(200)) } 1 .. 8;
 push @lines, $ask->() for 1 .. $questions / 50;
 while ($asked < $questions * 0.4)
@@ -202,12 +225,14 @@ while ($asked < $questions * 0.4)
 	push @lines, 'RESET ALL;' if $off;
 }
 finish(start('alone', @lines, verify($random)));
-judge('one session: usage is what the events add up to');
+$node->safe_psql('postgres', 'INSERT INTO stop DEFAULT VALUES');
+finish($holder);
+$node->safe_psql('postgres', 'DELETE FROM stop');
+judge('one session, and one that holds its snapshot: usage is what the events add up to');
 
 # --- many sessions
 
 $node->safe_psql('postgres', "SELECT meter.archive_meter('archived')");
-my $stop = [ 'SELECT count(*) AS stop FROM stop \gset', '\if :stop', '\q', '\endif' ];
 my @shared = map { my $event = $events->event; $event->{key} = "shared-$_"; $event->{meter} eq 'archived' ? () : $event } 1 .. 300;
 
 my (@others, @readers);
@@ -241,7 +266,8 @@ for my $writer (1 .. 3)
 		my $kind = $random->number(100);
 		push @lines, $kind < 10 ? ('BEGIN;', 'SELECT meter.fold();', 'SELECT pg_sleep(0.01);', 'ROLLBACK;')
 		  : $kind < 20 ? fold_and_begin()
-		  : $kind < 25 ? ('BEGIN;', sprintf('SET LOCAL statement_timeout = %d;', 1 + $random->number(5)), 'SELECT meter.fold();', 'COMMIT;') : 'SELECT meter.fold();';
+		  : $kind < 22 ? 'SELECT meter.fold(into_cells => true);'
+		  : $kind < 27 ? ('BEGIN;', sprintf('SET LOCAL statement_timeout = %d;', 1 + $random->number(5)), 'SELECT meter.fold();', 'COMMIT;') : 'SELECT meter.fold();';
 		push @lines, sprintf 'SELECT pg_sleep(%.4f);', $random->number(30) / 10_000;
 	}
 	push @others, [ 'folder', @lines ];
@@ -271,6 +297,7 @@ for my $reader (1 .. 2)
 	}
 	push @readers, [ "reader$reader", @lines ];
 }
+push @others, map { holder($_, sub { $question->ask($_[0]) }, $stop) } 31, 32;
 my @running = map { start(@$_) } @others, @readers;
 finish($_) for splice @running, @others;
 $node->safe_psql('postgres', 'INSERT INTO stop DEFAULT VALUES');
@@ -287,7 +314,8 @@ SELECT (SELECT count(*) FROM meter.rollup WHERE grain = 'd' AND hours IS NOT NUL
     (SELECT count(*) FROM meter.rollup_total WHERE grain = 'd' AND hours IS NOT NULL) AS days,
     (SELECT count(*) FROM meter.rollup_days WHERE days_from = month) AS whole_months_of_days,
     (SELECT count(*) FROM meter.rollup WHERE grain = 'm') AS months,
-    (SELECT max(generation) FROM meter.rollup_generation) AS generation
+    (SELECT max(generation) FROM meter.rollup_generation) AS generation,
+    (SELECT -last_generation FROM meter.rollup_state ORDER BY version DESC LIMIT 1) AS runs
 SQL
 @lines = ('SELECT meter.fold();', verify($random));
 push @lines, $ask->() for 1 .. $questions * 0.1;
@@ -304,7 +332,7 @@ cmp_ok($full, '>', $questions / 3, 'many an answer has several rows');
 cmp_ok($verifications, '>', 4, 'and the rollups were verified all along');
 note('left out: ' . $node->safe_psql('postgres', q(SELECT string_agg(event_name || ' ' || left_out::text, ', ') FROM meter.rollup_meter JOIN meter.meter ON id = meter_id)));
 like(slurp_file($node->logfile), qr/leave out dimensions with too many values/, 'a fold left out a dimension by itself');
-note("at last: $kept (days of users, days, months with all days, months, generations)");
-ok(!(grep { $_ < 2 } split /\|/, $kept), 'there were cells of every kind, and generations of deltas') or diag($kept);
+note("at last: $kept (days of users, days, months with all days, months, generations, runs)");
+ok(!(grep { $_ < 2 } split /\|/, $kept), 'there were cells of every kind, generations of deltas, and runs') or diag($kept);
 $node->stop;
 done_testing();

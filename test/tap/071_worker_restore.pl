@@ -129,7 +129,7 @@ SELECT meter.record_event('other', 'ann', event_time => now() - interval '1 mont
 SQL
 ok(wait_for('truncated', $folded, 20), 'a database is in use');
 $target->safe_psql('truncated', 'TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.access, meter.rollup, meter.rollup_total, meter.rollup_days,
-	meter.rollup_meter, meter.rollup_generation, meter.rollup_pending');
+	meter.rollup_meter, meter.rollup_generation, meter.rollup_state, meter.rollup_pending');
 # Whatever partitions it was given meanwhile, the dump's default partition knows none of them.
 $target->safe_psql('truncated', <<'SQL');
 SELECT format('DROP TABLE %s', inhrelid::regclass) FROM pg_inherits

@@ -101,7 +101,7 @@ is($session->query_safe($state), '500|500', 'standby: a snapshot from before the
 is($session->query_safe("$compared;"), '', 'standby: its usage is that of its events');
 $primary->safe_psql('postgres', 'SELECT meter.fold();' . record('third', 100));
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
-is($standby->safe_psql('postgres', 'SELECT array_agg(generation ORDER BY generation) FROM meter.rollup_generation'), '{0,1}', 'standby: a generation was begun');
+is($standby->safe_psql('postgres', 'SELECT recorded FROM meter.rollup_state ORDER BY version DESC LIMIT 1'), '{0,1}', 'standby: a generation was begun');
 is_exact($standby, 'standby, another generation');
 is($session->query_safe("$compared;"), '', 'standby: under the old snapshot, still');
 $session->query_safe('COMMIT');
@@ -186,7 +186,7 @@ $subscriber->wait_for_subscription_sync($primary, 'copy');
 
 # Everything that is published is the same here.
 my $counts = join(' UNION ALL ', map { "SELECT '$_', count(*), md5(string_agg(md5(t::text), ',' ORDER BY t::text)) FROM meter.$_ AS t" }
-  qw(meter meter_event event_key access rollup_pending rollup_generation rollup rollup_total rollup_days rollup_month rollup_meter)) . ' ORDER BY 1';
+  qw(meter meter_event event_key access rollup_pending rollup_generation rollup_state rollup rollup_total rollup_days rollup_month rollup_meter)) . ' ORDER BY 1';
 sub is_copy
 {
 	my ($name) = @_;

@@ -1,0 +1,125 @@
+#include "pg/delta_chunk.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/error.hpp"
+#include "pg/cells.hpp"
+#include "pg/delta.hpp"
+#include "pg/memory.hpp"
+#include "pg/numeric.hpp"
+#include "pg/spi.hpp"
+#include "pg/values.hpp"
+
+namespace meter::pg {
+
+namespace {
+
+// A number that a delta of several events, or of corrections, must have.
+NumberView required_number(uint64 row, int column) {
+    bool null;
+    const Datum value = result(row, column, &null);
+    if (null)
+        throw Error(ErrorKind::kCorrupt, "a delta lacks columns");
+    return view_numeric(value);
+}
+
+// Reads a row's numbers; the origin of the cell is the start of its hour.
+RollupCell read_delta(uint64 row, std::pmr::memory_resource* resource) {
+    bool null;
+    const auto column = [&](int number) { return result(row, number, &null); };
+    const int64 first = to_unix_micros(DatumGetTimestampTz(column(5)));
+    const int64 id = DatumGetInt64(column(7));
+    const int64 count = DatumGetInt64(column(8));
+    const NumberView sum = view_numeric(column(10));
+    const Datum dirty = column(9);
+    const bool is_dirty = !null && DatumGetBool(dirty);
+    RollupCell cell;
+    (void)column(14);
+    if (null) {
+        // Of one event: all follows from its value and timestamp.
+        if (count != 1)
+            throw Error(ErrorKind::kCorrupt, "a delta of several events lacks columns");
+        cell.add_event(sum, first, id, hour_start(first), resource);
+        cell.dirty = is_dirty;
+        return cell;
+    }
+    const Datum last = column(6);
+    cell.first_time = first;
+    cell.last_time = null ? first : to_unix_micros(DatumGetTimestampTz(last));
+    cell.last_id = id;
+    cell.event_count = count;
+    cell.dirty = is_dirty;
+    cell.value_sum.add(sum, resource);
+    cell.value_min.assign(required_number(row, 11), resource);
+    cell.value_max.assign(required_number(row, 12), resource);
+    cell.last_value.assign(required_number(row, 13), resource);
+    cell.value_time.add(required_number(row, 14), resource);
+    return cell;
+}
+
+// An hour under way, and what it is about.
+struct Hour {
+    CellKey key;
+    const RollupCell* cell;
+    std::uintptr_t dimensions;
+};
+
+// All hours, in the order of the index on deltas. The vector lives in the current memory context.
+std::vector<Hour>* sorted_hours(RollupTables* tables) {
+    auto* hours = make_in<std::vector<Hour>>(CurrentMemoryContext);
+    for (const auto& [key, day] : tables->days.entries())
+        for (const HourCell& hour : day.hours)
+            hours->push_back(
+                {{key.meter_id, key.start + hour.hour * kHourMicros, key.user_id, key.digest},
+                 &hour.cell,
+                 day.dimensions});
+    std::sort(hours->begin(), hours->end(), [](const Hour& a, const Hour& b) {
+        if (const int order = a.key.user_id.compare(b.key.user_id))
+            return order < 0;
+        return a.key < b.key;
+    });
+    return hours;
+}
+
+}  // namespace
+
+void add_deltas(RollupTables* tables, LeftOut* left_out) {
+    for (uint64 row = 0; row < SPI_processed; ++row) {
+        if (row % 1024 == 0)
+            CHECK_FOR_INTERRUPTS();
+        const RollupCell cell = read_delta(row, tables->resource());
+        bool null;
+        CellKey key{DatumGetInt32(result(row, 1, &null)), hour_start(cell.first_time),
+                    text_view(result(row, 2, &null)), digest_of(result(row, 3, &null))};
+        Datum dimensions = result(row, 4, &null);
+        if (left_out != nullptr)
+            strip_dimensions(left_out, key.meter_id, &dimensions, &key.digest);
+        tables->add_hour(key, cell, static_cast<std::uintptr_t>(dimensions));
+    }
+}
+
+int64 write_hours_as_deltas(RollupTables* tables, int32 generation) {
+    // Bounds the memory that one statement's arrays take.
+    constexpr int kPiece = 20'000;
+    const std::vector<Hour>& hours = *sorted_hours(tables);
+    const auto count = static_cast<int>(hours.size());
+    const MemoryContext piece_context =
+        AllocSetContextCreate(CurrentMemoryContext, "deltas", ALLOCSET_DEFAULT_SIZES);
+    const MemoryContext caller_context = MemoryContextSwitchTo(piece_context);
+    for (int at = 0; at < count; at += kPiece) {
+        CHECK_FOR_INTERRUPTS();
+        Columns columns = make_delta_columns(Min(kPiece, count - at));
+        for (int i = at; i < Min(at + kPiece, count); ++i) {
+            const Hour& hour = hours[static_cast<std::size_t>(i)];
+            put_delta(columns, hour.key, *hour.cell, static_cast<Datum>(hour.dimensions), false);
+        }
+        insert_deltas(columns, generation);
+        MemoryContextReset(piece_context);
+    }
+    MemoryContextSwitchTo(caller_context);
+    MemoryContextDelete(piece_context);
+    return count;
+}
+
+}  // namespace meter::pg
