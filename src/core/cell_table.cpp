@@ -8,9 +8,6 @@ namespace meter {
 
 namespace {
 
-constexpr std::int64_t kHour = INT64_C(3'600'000'000);
-constexpr std::int64_t kDay = 24 * kHour;
-
 // Adds a day's numbers and hours to another day's.
 void merge_day(TableCell& into, const TableCell& day, std::pmr::memory_resource* resource) {
     into.cell.merge(day.cell, 0, resource);
@@ -52,16 +49,17 @@ RollupTables::RollupTables(std::pmr::memory_resource* resource)
       meter_months_(resource) {}
 
 void RollupTables::add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions) {
-    const std::int64_t day = key.start - key.start % kDay;
+    const std::int64_t day = day_start(key.start);
     TableCell& entry = days.at({key.meter_id, day, key.user_id, key.digest});
     entry.dimensions = dimensions;
-    hour_cell(entry.hours, static_cast<int>((key.start - day) / kHour)).merge(cell, 0, resource_);
+    hour_cell(entry.hours, static_cast<int>((key.start - day) / kHourMicros))
+        .merge(cell, 0, resource_);
 }
 
 void RollupTables::finish() {
     for (auto& [key, day] : days.entries()) {
         for (const HourCell& hour : day.hours)
-            day.cell.merge(hour.cell, hour.hour * kHour, resource_);
+            day.cell.merge(hour.cell, hour.hour * kHourMicros, resource_);
         const std::int64_t month = utc_month_of(key.start).start;
         TableCell& in_month = months.at({key.meter_id, month, key.user_id, key.digest});
         in_month.dimensions = day.dimensions;
@@ -96,7 +94,7 @@ void RollupTables::choose_days() {
 bool MonthSummary::is_dense() const {
     constexpr std::int64_t kEventsToCell = 2;
     constexpr std::int64_t kEnough = 16;
-    const std::int64_t days = last_time / kDay - first_time / kDay + 1;
+    const std::int64_t days = last_time / kDayMicros - first_time / kDayMicros + 1;
     return event_count >= kEnough * cells && event_count >= kEventsToCell * cells * days;
 }
 
@@ -104,10 +102,10 @@ void merge_stored_day(TableCell& cell, std::int64_t day, const RollupCell& store
                       std::string_view packed, std::pmr::memory_resource* resource) {
     cell.cell.merge(stored, 0, resource);
     if (packed.empty()) {
-        const auto hour = static_cast<int>((stored.first_time - day) / kHour);
+        const auto hour = static_cast<int>((stored.first_time - day) / kHourMicros);
         if (hour < 0 || hour > 23)
             throw Error(ErrorKind::kCorrupt, "a day's cell has a timestamp of another day");
-        hour_cell(cell.hours, hour).merge(stored, -hour * kHour, resource);
+        hour_cell(cell.hours, hour).merge(stored, -hour * kHourMicros, resource);
         return;
     }
     for (const HourCell& hour : decode_hours(packed, day, resource))

@@ -60,7 +60,7 @@ METER_FUNCTION(meter_cell_hours) {
     const int64 day = to_unix_micros(PG_GETARG_TIMESTAMPTZ(kDay));
     if (PG_ARGISNULL(kHours)) {
         const int64 first = to_unix_micros(PG_GETARG_TIMESTAMPTZ(kFirst));
-        const Datum values[] = {TimestampTzGetDatum(to_timestamptz(hour_start(first))),
+        const Datum values[] = {TimestampTzGetDatum(to_timestamptz(meter::hour_start(first))),
                                 PG_GETARG_DATUM(kLast),
                                 PG_GETARG_DATUM(kCount),
                                 PG_GETARG_DATUM(kLastId),
