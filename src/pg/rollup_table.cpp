@@ -68,6 +68,7 @@ constexpr KeyColumn kKey[] = {{6, F_INT4EQ},
 }  // namespace
 
 struct CellRows {
+    MemoryContext context;  // that it was opened in
     bool by_user;
     Relation relation;
     Relation key;  // the index
@@ -161,6 +162,7 @@ CellRows* open_cells(bool by_user) {
         return nullptr;
     }
     auto* rows = static_cast<CellRows*>(palloc0(sizeof(CellRows)));
+    rows->context = CurrentMemoryContext;
     rows->by_user = by_user;
     rows->relation = relation;
     rows->key = key;
@@ -206,8 +208,12 @@ bool find_cell(CellRows* rows, char grain, const CellKey& key, FoundCell* found)
     if (rows->by_user)
         rows->keys[i++].sk_argument = text_datum(key.user_id);
     rows->keys[i].sk_argument = uuid_datum(key.digest);
+    // What the scan allocates for itself, it does when it needs it, and keeps.
+    const MemoryContext caller_context = MemoryContextSwitchTo(rows->context);
     index_rescan(rows->scan, rows->keys, rows->key_count, nullptr, 0);
-    if (!index_getnext_slot(rows->scan, ForwardScanDirection, rows->found))
+    const bool any = index_getnext_slot(rows->scan, ForwardScanDirection, rows->found);
+    MemoryContextSwitchTo(caller_context);
+    if (!any)
         return false;
     slot_getallattrs(rows->found);
     found->tid = rows->found->tts_tid;

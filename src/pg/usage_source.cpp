@@ -255,6 +255,14 @@ UsageSource find_source(const UsageScope* scope) {
 }
 
 Planning planning_of(const UsageSource& source) {
+    // A long list of values is looked through one by one unless the planner sees it.
+    constexpr int kFewValues = 8;
+    const DimensionFilters& filters = *source.scope->filters;
+    for (int i = 0; i < filters.count; ++i) {
+        ArrayType* values = DatumGetArrayTypeP(filters.items[i].values);
+        if (ArrayGetNItems(ARR_NDIM(values), ARR_DIMS(values)) > kFewValues)
+            return Planning::kEachTime;
+    }
     return source.scope->has_user || (source.cut->raw.empty() && source.mixed_months->empty())
                ? Planning::kOnce
                : Planning::kEachTime;
