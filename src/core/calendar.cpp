@@ -10,10 +10,6 @@ namespace meter {
 
 namespace {
 
-constexpr std::int64_t kMinute = 60'000'000;
-constexpr std::int64_t kHour = 60 * kMinute;
-constexpr std::int64_t kDay = 24 * kHour;
-
 constexpr std::int64_t floor_div(std::int64_t a, std::int64_t b) {
     return a / b - (a % b < 0 ? 1 : 0);
 }
@@ -58,17 +54,17 @@ static_assert(month_of(11'016).month == 1 && month_of(-1).year == 1969);
 
 // The first local midnight of the day, week, month or year that contains `local`.
 std::int64_t truncate_local(Bucket bucket, std::int64_t local) {
-    const std::int64_t days = floor_div(local, kDay);
+    const std::int64_t days = floor_div(local, kDayMicros);
     switch (bucket) {
         case Bucket::kWeek:
             // 1970-01-01 was a Thursday, three days after Monday.
-            return (floor_div(days + 3, 7) * 7 - 3) * kDay;
+            return (floor_div(days + 3, 7) * 7 - 3) * kDayMicros;
         case Bucket::kMonth:
-            return days_of(month_of(days)) * kDay;
+            return days_of(month_of(days)) * kDayMicros;
         case Bucket::kYear:
-            return days_of({month_of(days).year, 0}) * kDay;
+            return days_of({month_of(days).year, 0}) * kDayMicros;
         default:
-            return days * kDay;
+            return days * kDayMicros;
     }
 }
 
@@ -76,15 +72,15 @@ std::int64_t truncate_local(Bucket bucket, std::int64_t local) {
 std::int64_t next_label(Bucket bucket, std::int64_t label) {
     switch (bucket) {
         case Bucket::kWeek:
-            return label + 7 * kDay;
+            return label + 7 * kDayMicros;
         case Bucket::kMonth: {
-            const YearMonth ym = month_of(floor_div(label, kDay));
-            return days_of({ym.year + ym.month / 11, (ym.month + 1) % 12}) * kDay;
+            const YearMonth ym = month_of(floor_div(label, kDayMicros));
+            return days_of({ym.year + ym.month / 11, (ym.month + 1) % 12}) * kDayMicros;
         }
         case Bucket::kYear:
-            return days_of({month_of(floor_div(label, kDay)).year + 1, 0}) * kDay;
+            return days_of({month_of(floor_div(label, kDayMicros)).year + 1, 0}) * kDayMicros;
         default:
-            return label + kDay;
+            return label + kDayMicros;
     }
 }
 
@@ -143,7 +139,7 @@ TimeSpan bucket_of(const TimeZone& zone, Bucket bucket, std::int64_t t) {
     const std::size_t i = spans.at(t);
     const std::int64_t offset = spans.offset(i);
     if (bucket == Bucket::kMinute || bucket == Bucket::kHour) {
-        const std::int64_t unit = bucket == Bucket::kMinute ? kMinute : kHour;
+        const std::int64_t unit = bucket == Bucket::kMinute ? kMinuteMicros : kHourMicros;
         const std::int64_t start = floor_to(t + offset, unit) - offset;
         return {std::max(start, spans.start(i)), std::min(start + unit, spans.end(i))};
     }
@@ -161,8 +157,9 @@ TimeSpan bucket_of(const TimeZone& zone, Bucket bucket, std::int64_t t) {
 }
 
 TimeSpan utc_month_of(std::int64_t t) {
-    const YearMonth ym = month_of(floor_div(t, kDay));
-    return {days_of(ym) * kDay, days_of({ym.year + ym.month / 11, (ym.month + 1) % 12}) * kDay};
+    const YearMonth ym = month_of(floor_div(t, kDayMicros));
+    return {days_of(ym) * kDayMicros,
+            days_of({ym.year + ym.month / 11, (ym.month + 1) % 12}) * kDayMicros};
 }
 
 std::int64_t least_buckets(Bucket bucket, std::int64_t from, std::int64_t to) {
@@ -172,22 +169,22 @@ std::int64_t least_buckets(Bucket bucket, std::int64_t from, std::int64_t to) {
     std::int64_t longest = 0;
     switch (bucket) {
         case Bucket::kMinute:
-            longest = kMinute;
+            longest = kMinuteMicros;
             break;
         case Bucket::kHour:
-            longest = kHour;
+            longest = kHourMicros;
             break;
         case Bucket::kDay:
-            longest = kDay + 2 * kMaxOffset;
+            longest = kDayMicros + 2 * kMaxOffset;
             break;
         case Bucket::kWeek:
-            longest = 7 * kDay + 2 * kMaxOffset;
+            longest = 7 * kDayMicros + 2 * kMaxOffset;
             break;
         case Bucket::kMonth:
-            longest = 31 * kDay + 2 * kMaxOffset;
+            longest = 31 * kDayMicros + 2 * kMaxOffset;
             break;
         case Bucket::kYear:
-            longest = 366 * kDay + 2 * kMaxOffset;
+            longest = 366 * kDayMicros + 2 * kMaxOffset;
             break;
     }
     return (to - from - 1) / longest + 1;

@@ -8,6 +8,19 @@
 
 namespace meter {
 
+// Microseconds of the units that have a fixed length.
+inline constexpr std::int64_t kMinuteMicros = 60'000'000;
+inline constexpr std::int64_t kHourMicros = 60 * kMinuteMicros;
+inline constexpr std::int64_t kDayMicros = 24 * kHourMicros;
+
+// The start of the UTC hour or day that an instant since 1970 lies in.
+constexpr std::int64_t hour_start(std::int64_t unix_micros) {
+    return unix_micros - unix_micros % kHourMicros;
+}
+constexpr std::int64_t day_start(std::int64_t unix_micros) {
+    return unix_micros - unix_micros % kDayMicros;
+}
+
 // A change of a zone's offset. Both in microseconds; local time = UTC time + offset.
 struct Transition {
     std::int64_t at;      // since 1970, UTC: the first instant with the new offset

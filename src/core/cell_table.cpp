@@ -8,14 +8,34 @@ namespace meter {
 
 namespace {
 
-constexpr std::int64_t kHour = INT64_C(3'600'000'000);
-constexpr std::int64_t kDay = 24 * kHour;
+// The hour of a day that all events of a cell without hours lie in. Throws Error kCorrupt where
+// that is another day's.
+int only_hour(const RollupCell& cell, std::int64_t day) {
+    const std::int64_t since = cell.first_time - day;
+    if (since < 0 || since >= kDayMicros)
+        throw Error(ErrorKind::kCorrupt, "a day's cell has a timestamp of another day");
+    return static_cast<int>(since / kHourMicros);
+}
 
-// Adds a day's numbers and hours to another day's.
-void merge_day(TableCell& into, const TableCell& day, std::pmr::memory_resource* resource) {
-    into.cell.merge(day.cell, 0, resource);
-    for (const HourCell& hour : day.hours)
+// Gives a day that has events its hours.
+void unfold_hours(TableCell& cell, std::int64_t day, std::pmr::memory_resource* resource) {
+    if (!cell.hours.empty() || cell.cell.empty())
+        return;
+    const int hour = only_hour(cell.cell, day);
+    hour_cell(cell.hours, hour).merge(cell.cell, -hour * kHourMicros, resource);
+}
+
+// Adds a day's numbers and hours to another cell of the same day.
+void merge_day(TableCell& into, const TableCell& added, std::int64_t day,
+               std::pmr::memory_resource* resource) {
+    unfold_hours(into, day, resource);
+    if (added.hours.empty()) {
+        const int hour = only_hour(added.cell, day);
+        hour_cell(into.hours, hour).merge(added.cell, -hour * kHourMicros, resource);
+    }
+    for (const HourCell& hour : added.hours)
         hour_cell(into.hours, hour.hour).merge(hour.cell, 0, resource);
+    into.cell.merge(added.cell, 0, resource);
 }
 
 void summarise(CellTable& cells, RollupTables::Months& months) {
@@ -52,29 +72,35 @@ RollupTables::RollupTables(std::pmr::memory_resource* resource)
       meter_months_(resource) {}
 
 void RollupTables::add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions) {
-    const std::int64_t day = key.start - key.start % kDay;
+    const std::int64_t day = day_start(key.start);
     TableCell& entry = days.at({key.meter_id, day, key.user_id, key.digest});
     entry.dimensions = dimensions;
-    hour_cell(entry.hours, static_cast<int>((key.start - day) / kHour)).merge(cell, 0, resource_);
+    meter::add_hour(entry, day, static_cast<int>((key.start - day) / kHourMicros), cell, resource_);
 }
 
 void RollupTables::finish() {
-    for (auto& [key, day] : days.entries()) {
-        for (const HourCell& hour : day.hours)
-            day.cell.merge(hour.cell, hour.hour * kHour, resource_);
+    for (const auto& [key, day] : days.entries()) {
         const std::int64_t month = utc_month_of(key.start).start;
         TableCell& in_month = months.at({key.meter_id, month, key.user_id, key.digest});
         in_month.dimensions = day.dimensions;
         in_month.cell.merge(day.cell, key.start - month, resource_);
         TableCell& total = total_days.at({key.meter_id, key.start, {}, key.digest});
         total.dimensions = day.dimensions;
-        merge_day(total, day, resource_);
+        merge_day(total, day, key.start, resource_);
         TableCell& total_month = total_months.at({key.meter_id, month, {}, key.digest});
         total_month.dimensions = day.dimensions;
         total_month.cell.merge(day.cell, key.start - month, resource_);
     }
     summarise(months, user_months_);
     summarise(total_months, meter_months_);
+}
+
+void RollupTables::note_stored() {
+    for (const auto& [key, entry] : months.entries()) {
+        MonthSummary& month = user_months_[{key.meter_id, key.start, key.user_id, {}}];
+        month.largest = std::max(month.largest, entry.cell.event_count);
+        month.stored = month.stored || entry.row != 0;
+    }
 }
 
 void RollupTables::count_new_cells() {
@@ -93,25 +119,42 @@ void RollupTables::choose_days() {
     }
 }
 
+// So many events to a cell are enough to tell whether usage is dense.
+static constexpr std::int64_t kEnough = 16;
+
+bool MonthSummary::may_be_dense() const {
+    return largest >= kEnough || (dense_before && !stored);
+}
+
 bool MonthSummary::is_dense() const {
     constexpr std::int64_t kEventsToCell = 2;
-    constexpr std::int64_t kEnough = 16;
-    const std::int64_t days = last_time / kDay - first_time / kDay + 1;
+    const std::int64_t days = last_time / kDayMicros - first_time / kDayMicros + 1;
     return event_count >= kEnough * cells && event_count >= kEventsToCell * cells * days;
+}
+
+void add_hour(TableCell& cell, std::int64_t day, int hour, const RollupCell& added,
+              std::pmr::memory_resource* resource) {
+    if (!cell.hours.empty() || (!cell.cell.empty() && only_hour(cell.cell, day) != hour)) {
+        unfold_hours(cell, day, resource);
+        hour_cell(cell.hours, hour).merge(added, 0, resource);
+    }
+    cell.cell.merge(added, hour * kHourMicros, resource);
 }
 
 void merge_stored_day(TableCell& cell, std::int64_t day, const RollupCell& stored,
                       std::string_view packed, std::pmr::memory_resource* resource) {
-    cell.cell.merge(stored, 0, resource);
     if (packed.empty()) {
-        const auto hour = static_cast<int>((stored.first_time - day) / kHour);
-        if (hour < 0 || hour > 23)
-            throw Error(ErrorKind::kCorrupt, "a day's cell has a timestamp of another day");
-        hour_cell(cell.hours, hour).merge(stored, -hour * kHour, resource);
-        return;
+        const int hour = only_hour(stored, day);
+        if (!cell.hours.empty() || (!cell.cell.empty() && only_hour(cell.cell, day) != hour)) {
+            unfold_hours(cell, day, resource);
+            hour_cell(cell.hours, hour).merge(stored, -hour * kHourMicros, resource);
+        }
+    } else {
+        unfold_hours(cell, day, resource);
+        for (const HourCell& hour : decode_hours(packed, day, resource))
+            hour_cell(cell.hours, hour.hour).merge(hour.cell, 0, resource);
     }
-    for (const HourCell& hour : decode_hours(packed, day, resource))
-        hour_cell(cell.hours, hour.hour).merge(hour.cell, 0, resource);
+    cell.cell.merge(stored, 0, resource);
 }
 
 std::string_view pack_hours(const TableCell& cell, std::int64_t day,

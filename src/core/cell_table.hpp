@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory_resource>
+#include <new>
 #include <unordered_map>
 #include <vector>
 
@@ -11,7 +12,8 @@
 
 namespace meter {
 
-// A cell under way. Its hours are in use where it is a day's.
+// A cell under way. A day's hours are in use where its events lie in several hours: without, all of
+// them lie in the hour of the first.
 struct TableCell {
     explicit TableCell(std::pmr::memory_resource* resource) : hours(resource) {}
 
@@ -32,25 +34,33 @@ struct MonthSummary {
     std::int64_t first_time = INT64_MAX;
     std::int64_t last_time = INT64_MIN;
     std::int64_t days_from = kNever;
+    std::int64_t largest = 0;   // the most events of a cell that was added to
+    bool stored = false;        // whether a cell that was added to was there before
+    bool dense_before = false;  // whether the month before has day cells
     bool dirty = false;
 
-    // Whether day cells pay: where there are at least two events to a cell, by what is known of the
-    // month so far, and enough of them to tell.
+    // Whether day cells pay: where there are at least two events to a cell and day, by what is
+    // known of the month so far, and enough of them to tell.
     bool is_dense() const;
+
+    // False where it cannot be dense, by the cells alone that were added to: then none of them has
+    // as many events as all would have in the mean. A month that is dense is found out when one of
+    // its larger cells is added to, which is soon.
+    bool may_be_dense() const;
 };
 
 // A hash table of cells; they stay where they are. Memory comes from the resource and goes with it.
 class CellTable {
   public:
     using Entry = std::pair<const CellKey, TableCell>;
+    using Map = std::pmr::unordered_map<CellKey, TableCell, CellKeyHash>;
 
     explicit CellTable(std::pmr::memory_resource* resource)
-        : resource_(resource), cells_(resource) {}
+        : resource_(resource),
+          cells_(*new (resource->allocate(sizeof(Map), alignof(Map))) Map(kBuckets, resource)) {}
 
     // The cell of a key, made where there is none yet. The bytes of the key's user must last.
     TableCell& at(const CellKey& key) { return cells_.try_emplace(key, resource_).first->second; }
-
-    using Map = std::pmr::unordered_map<CellKey, TableCell, CellKeyHash>;
 
     // All entries, in no order.
     Map& entries() { return cells_; }
@@ -59,8 +69,12 @@ class CellTable {
     std::pmr::vector<Entry*> sorted();
 
   private:
+    // Enough for a small fold; a large one grows it a few times.
+    static constexpr std::size_t kBuckets = 4096;
+
     std::pmr::memory_resource* resource_;
-    Map cells_;
+    // Not destroyed: what it has goes with the resource, and to visit each cell would take longer.
+    Map& cells_;
 };
 
 // The cells by day and by month, by user and over all of them, that deltas add up to.
@@ -72,7 +86,7 @@ class RollupTables {
     // the cell.
     void add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions);
 
-    // Fills months, totals and the days' own cells from the hours that were added.
+    // Fills months and totals from the hours that were added.
     void finish();
 
     using Months = std::pmr::unordered_map<CellKey, MonthSummary, CellKeyHash>;
@@ -80,6 +94,9 @@ class RollupTables {
     Months& user_months() { return user_months_; }
     // The meters' months that were added to, by keys without user and digest.
     Months& meter_months() { return meter_months_; }
+
+    // Fills `largest` and `stored` of user_months(), once the months have what is stored.
+    void note_stored();
 
     // Counts in meter_months() the cells that have no stored row alone.
     void count_new_cells();
@@ -99,6 +116,10 @@ class RollupTables {
     Months user_months_;
     Months meter_months_;
 };
+
+// Adds to a day's cell what an hour's events add up to, whose origin is the hour's start.
+void add_hour(TableCell& cell, std::int64_t day, int hour, const RollupCell& added,
+              std::pmr::memory_resource* resource);
 
 // Adds a stored day's cell to one under way: its own numbers, and its hours, which are `packed`, or
 // where that is empty all lie in the hour of its first timestamp. Throws Error kCorrupt.

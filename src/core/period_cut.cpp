@@ -6,9 +6,6 @@ namespace meter {
 
 namespace {
 
-constexpr std::int64_t kHour = INT64_C(3'600'000'000);
-constexpr std::int64_t kDay = 24 * kHour;
-
 std::int64_t round_up(std::int64_t t, std::int64_t unit) {
     return (t + unit - 1) / unit * unit;
 }
@@ -29,15 +26,15 @@ void append(std::vector<TimeSpan>& spans, std::int64_t start, std::int64_t end) 
 
 // Adds the pieces of [from, to), which lies in one bucket.
 void cut_piece(PeriodCut& cut, std::int64_t from, std::int64_t to) {
-    const std::int64_t first_hour = round_up(from, kHour);
-    const std::int64_t last_hour = to - to % kHour;
+    const std::int64_t first_hour = round_up(from, kHourMicros);
+    const std::int64_t last_hour = hour_start(to);
     if (first_hour >= last_hour) {
         append(cut.raw, from, to);
         return;
     }
     append(cut.raw, from, first_hour);
-    const std::int64_t first_day = round_up(first_hour, kDay);
-    const std::int64_t last_day = last_hour - last_hour % kDay;
+    const std::int64_t first_day = round_up(first_hour, kDayMicros);
+    const std::int64_t last_day = day_start(last_hour);
     if (first_day >= last_day) {
         append(cut.hours, first_hour, last_hour);
     } else {
@@ -79,32 +76,61 @@ void take(std::vector<TimeSpan>& spans, TimeSpan span, std::vector<TimeSpan>& ta
 void PeriodCut::move_to_raw(TimeSpan span) {
     take(days, span, raw);
     take(hours, span, raw);
-    std::sort(raw.begin(), raw.end(),
-              [](const TimeSpan& a, const TimeSpan& b) { return a.start < b.start; });
-    std::vector<TimeSpan> merged;
-    for (const TimeSpan& each : raw)
-        append(merged, each.start, each.end);
-    raw = std::move(merged);
+    raw = merge_spans({&raw});
 }
 
-PeriodCut cut_period(std::int64_t from, std::int64_t to, const std::optional<Buckets>& buckets) {
+PeriodCut cut_period(std::int64_t from, std::int64_t to, const std::vector<TimeSpan>& used,
+                     const std::optional<Buckets>& buckets) {
     PeriodCut cut;
-    if (from >= to)
-        return cut;
-    if (!buckets) {
-        cut_piece(cut, from, to);
-        return cut;
-    }
-    if (buckets->bucket == Bucket::kMinute) {
-        cut.raw.push_back({from, to});
-        return cut;
-    }
-    for (std::int64_t at = from; at < to;) {
-        const std::int64_t end = std::min(to, bucket_of(buckets->zone, buckets->bucket, at).end);
-        cut_piece(cut, at, end);
-        at = end;
+    for (const TimeSpan& each : used) {
+        const TimeSpan span{std::max(from, each.start), std::min(to, each.end)};
+        if (buckets && buckets->bucket == Bucket::kMinute) {
+            append(cut.raw, span.start, span.end);
+            continue;
+        }
+        for (std::int64_t at = span.start; at < span.end;) {
+            const std::int64_t end =
+                buckets ? std::min(span.end, bucket_of(buckets->zone, buckets->bucket, at).end)
+                        : span.end;
+            cut_piece(cut, at, end);
+            at = end;
+        }
     }
     return cut;
+}
+
+std::vector<TimeSpan> merge_spans(std::initializer_list<const std::vector<TimeSpan>*> kinds) {
+    std::vector<TimeSpan> all;
+    for (const auto* spans : kinds)
+        all.insert(all.end(), spans->begin(), spans->end());
+    std::sort(all.begin(), all.end(),
+              [](const TimeSpan& a, const TimeSpan& b) { return a.start < b.start; });
+    std::vector<TimeSpan> merged;
+    for (const TimeSpan& each : all) {
+        if (!merged.empty() && merged.back().end >= each.start)
+            merged.back().end = std::max(merged.back().end, each.end);
+        else
+            merged.push_back(each);
+    }
+    return merged;
+}
+
+std::vector<BucketPiece> pieces_of(const std::vector<TimeSpan>& spans,
+                                   const std::optional<Buckets>& buckets) {
+    std::vector<BucketPiece> pieces;
+    for (const TimeSpan& span : spans) {
+        if (!buckets) {
+            pieces.push_back({span, spans.front().start});
+            continue;
+        }
+        for (std::int64_t at = span.start; at < span.end;) {
+            const TimeSpan bucket = bucket_of(buckets->zone, buckets->bucket, at);
+            const std::int64_t end = std::min(span.end, bucket.end);
+            pieces.push_back({{at, end}, bucket.start});
+            at = end;
+        }
+    }
+    return pieces;
 }
 
 }  // namespace meter

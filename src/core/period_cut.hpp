@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <vector>
 
@@ -27,8 +28,23 @@ struct Buckets {
     Bucket bucket;
 };
 
-// Cuts [from, to), from 1970 on, into the fewest pieces: whole months of UTC, then days, then
-// hours, and the rest raw.
-PeriodCut cut_period(std::int64_t from, std::int64_t to, const std::optional<Buckets>& buckets);
+// Cuts what [from, to), from 1970 on, and `used` have in common into the fewest pieces: whole
+// months of UTC, then days, then hours, and the rest raw. `used` is disjoint, ascending and made of
+// whole months: outside of it there is nothing.
+PeriodCut cut_period(std::int64_t from, std::int64_t to, const std::vector<TimeSpan>& used,
+                     const std::optional<Buckets>& buckets);
+
+// Spans of several kinds together: disjoint and ascending, those that touch merged.
+std::vector<TimeSpan> merge_spans(std::initializer_list<const std::vector<TimeSpan>*> kinds);
+
+// A part of a span that lies in one bucket.
+struct BucketPiece {
+    TimeSpan span;
+    std::int64_t bucket;  // the bucket's start; where nothing is bucketed, the first span's
+};
+
+// Spans cut at the edges of buckets.
+std::vector<BucketPiece> pieces_of(const std::vector<TimeSpan>& spans,
+                                   const std::optional<Buckets>& buckets);
 
 }  // namespace meter

@@ -5,24 +5,14 @@
 #include <iterator>
 #include <stdexcept>
 
-#include "core/error.hpp"
+#include "core/calendar.hpp"
+#include "core/packed_hours.hpp"
 
 namespace meter {
 
+using namespace packed;
+
 namespace {
-
-constexpr std::int64_t kHour = INT64_C(3600) * 1'000'000;
-constexpr int kHoursOfDay = 24;
-
-constexpr unsigned char kVersion = 1;
-constexpr unsigned kSingle = 1;  // flag: one event, from which the rest of the cell follows
-constexpr unsigned kDirty = 2;   // flag
-constexpr unsigned kFlags = kSingle | kDirty;
-
-// The head of a number: its sign in the lowest bit, then the count of its digits in three bits, of
-// which the highest value means that the rest of the count follows, then the weight.
-constexpr unsigned kCountBits = 3;
-constexpr std::uint32_t kMostShortCount = (1U << kCountBits) - 1;
 
 // Digits that live as long as a call. A buffer that takes its memory from the cell's resource would
 // leave it there for good where that resource is one that is dropped as a whole.
@@ -93,10 +83,6 @@ std::uint64_t zigzag(std::int64_t value) {
     return static_cast<std::uint64_t>(value) << 1 ^ static_cast<std::uint64_t>(value >> 63);
 }
 
-std::int64_t unzigzag(std::uint64_t value) {
-    return static_cast<std::int64_t>(value >> 1 ^ (~(value & 1) + 1));
-}
-
 // Writes the packed form.
 class Packer {
   public:
@@ -127,85 +113,11 @@ class Packer {
     std::pmr::string& out_;
 };
 
-[[noreturn]] void corrupt(const char* detail) {
-    throw Error(ErrorKind::kCorrupt, "the packed hours of a rollup cell are malformed", detail);
-}
-
-// Reads what a Packer wrote. Throws Error kCorrupt where the bytes are anything else; of the ways
-// to write a number of more than one length only the shortest is taken.
-class Unpacker {
-  public:
-    explicit Unpacker(std::string_view bytes) : rest_(bytes) {}
-
-    bool at_end() const { return rest_.empty(); }
-    unsigned byte() {
-        if (rest_.empty())
-            corrupt("It ends too early.");
-        const auto value = static_cast<unsigned char>(rest_.front());
-        rest_.remove_prefix(1);
-        return value;
-    }
-    std::uint64_t varint() {
-        std::uint64_t value = 0;
-        for (unsigned shift = 0;; shift += 7) {
-            const std::uint64_t next = byte();
-            // The tenth byte has room for one bit.
-            if (shift == 63 && next > 1)
-                corrupt("An integer is out of range.");
-            value |= (next & 0x7F) << shift;
-            if (next < 0x80) {
-                if (next == 0 && shift > 0)
-                    corrupt("An integer is longer than it needs to be.");
-                return value;
-            }
-        }
-    }
-    std::int64_t integer() { return unzigzag(varint()); }
-    // An integer of at most `most`.
-    std::int64_t up_to(std::int64_t most, const char* otherwise) {
-        const std::uint64_t value = varint();
-        if (value > static_cast<std::uint64_t>(most))
-            corrupt(otherwise);
-        return static_cast<std::int64_t>(value);
-    }
-    // A number, with its digits in `digits`.
-    NumberView number(DigitBuffer& digits) {
-        const std::uint64_t head = varint();
-        const std::int64_t weight = unzigzag(head >> (kCountBits + 1));
-        if (weight < kMinWeight || weight > kMaxWeight)
-            corrupt("A number is out of range.");
-        std::uint64_t count = head >> 1 & kMostShortCount;
-        if (count == kMostShortCount) {
-            const std::uint64_t more = varint();
-            // A digit has a byte at least, which bounds what is allocated.
-            if (more > rest_.size() || count + more > rest_.size())
-                corrupt("It ends too early.");
-            count += more;
-        }
-        digits.clear();
-        digits.reserve(count);
-        for (std::uint64_t i = 0; i < count; ++i)
-            digits.push_back(
-                static_cast<std::int16_t>(up_to(9999, "A number has a digit out of range.")));
-        const NumberView number{.negative = (head & 1) != 0,
-                                .weight = static_cast<std::int32_t>(weight),
-                                .count = static_cast<std::uint32_t>(count),
-                                .digits = digits.data()};
-        if (count == 0 ? number.negative || weight != 0
-                       : digits.front() == 0 || digits.back() == 0 || !weights_fit(number))
-            corrupt("A number is not in normal form.");
-        return number;
-    }
-
-  private:
-    std::string_view rest_;
-};
-
 // Writes an hour's cell.
 void encode_cell(Packer& packer, const RollupCell& cell, std::int64_t start, DigitBuffer& digits,
                  std::pmr::memory_resource* resource) {
     if (cell.first_time < start || cell.last_time < cell.first_time ||
-        cell.last_time - start >= kHour)
+        cell.last_time - start >= kHourMicros)
         throw std::logic_error("an event of a rollup cell lies outside its hour");
     const NumberView sum = cell.value_sum.total(digits);
     const bool single = follows_from_sum(cell, sum, start, resource);
@@ -234,8 +146,8 @@ void decode_cell(Unpacker& unpacker, RollupCell& cell, std::int64_t start, Digit
         corrupt("An hour has flags that are not known here.");
     const bool single = (flags & kSingle) != 0;
     const std::int64_t count = single ? 1 : unpacker.integer();
-    const std::int64_t first = unpacker.up_to(kHour - 1, kOutside);
-    const std::int64_t length = single ? 0 : unpacker.up_to(kHour - 1 - first, kOutside);
+    const std::int64_t first = unpacker.up_to(kHourMicros - 1, kOutside);
+    const std::int64_t length = single ? 0 : unpacker.up_to(kHourMicros - 1 - first, kOutside);
     const std::int64_t last_id = unpacker.integer();
     const NumberView sum = unpacker.number(digits);
     if (single) {
@@ -269,7 +181,7 @@ void decode_all(HourCells& hours, std::string_view bytes, std::int64_t day,
         if (hour >= kHoursOfDay || (!hours.empty() && hour <= hours.back().hour))
             corrupt("Its hours are not in ascending order.");
         hours.push_back({hour, {}});
-        decode_cell(unpacker, hours.back().cell, day + hour * kHour, digits, resource);
+        decode_cell(unpacker, hours.back().cell, day + hour * kHourMicros, digits, resource);
     }
 }
 
@@ -348,7 +260,7 @@ std::pmr::string encode_hours(const HourCells& hours, std::int64_t day,
         if (hour.cell.empty())
             continue;
         packer.byte(static_cast<unsigned>(hour.hour));
-        encode_cell(packer, hour.cell, day + hour.hour * kHour, digits, resource);
+        encode_cell(packer, hour.cell, day + hour.hour * kHourMicros, digits, resource);
     }
     return out;
 }

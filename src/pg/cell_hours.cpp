@@ -12,18 +12,7 @@ namespace meter::pg {
 
 namespace {
 
-enum Argument {
-    kDay,
-    kFirst,
-    kLast,
-    kCount,
-    kLastId,
-    kSum,
-    kMin,
-    kMax,
-    kLastValue,
-    kHours
-};
+enum Argument { kDay, kFirst, kLast, kCount, kLastId, kSum, kMin, kMax, kLastValue, kHours };
 
 // The hours of a cell and their memory. It lives in a memory context.
 struct Unpacked {
@@ -60,7 +49,7 @@ METER_FUNCTION(meter_cell_hours) {
     const int64 day = to_unix_micros(PG_GETARG_TIMESTAMPTZ(kDay));
     if (PG_ARGISNULL(kHours)) {
         const int64 first = to_unix_micros(PG_GETARG_TIMESTAMPTZ(kFirst));
-        const Datum values[] = {TimestampTzGetDatum(to_timestamptz(hour_start(first))),
+        const Datum values[] = {TimestampTzGetDatum(to_timestamptz(meter::hour_start(first))),
                                 PG_GETARG_DATUM(kLast),
                                 PG_GETARG_DATUM(kCount),
                                 PG_GETARG_DATUM(kLastId),

@@ -11,6 +11,7 @@ extern "C" {
 #include "datatype/timestamp.h"
 }
 
+#include "core/calendar.hpp"
 #include "core/digest.hpp"
 #include "core/rollup_cell.hpp"
 
@@ -49,16 +50,5 @@ Digest digest_of(Datum uuid);
 // A numeric of what a cell has, in the current memory context.
 Datum numeric_datum(const ExactSum& sum);
 Datum numeric_datum(const StoredNumber& number);
-
-inline constexpr int64 kHourMicros = INT64CONST(3'600'000'000);
-inline constexpr int64 kDayMicros = 24 * kHourMicros;
-
-// The start of the UTC hour or day that an instant since 1970 lies in.
-inline int64 hour_start(int64 unix_micros) {
-    return unix_micros - unix_micros % kHourMicros;
-}
-inline int64 day_start(int64 unix_micros) {
-    return unix_micros - unix_micros % kDayMicros;
-}
 
 }  // namespace meter::pg

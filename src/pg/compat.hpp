@@ -7,9 +7,12 @@
 extern "C" {
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "commands/vacuum.h"
+#include "executor/executor.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -83,6 +86,49 @@ inline void run_vacuum(List* relations, VacuumParams* params, MemoryContext cont
     vacuum(relations, params, nullptr, true);
     PortalContext = nullptr;
 #endif
+}
+
+// index_beginscan() without ORDER BY.
+inline IndexScanDesc begin_index_scan(Relation relation, Relation index, Snapshot snapshot,
+                                      int keys) {
+#if PG_VERSION_NUM >= 180000
+    return index_beginscan(relation, index, snapshot, nullptr, keys, 0);
+#else
+    return index_beginscan(relation, index, snapshot, keys, 0);
+#endif
+}
+
+// Enters a row that is stored already into the indexes of its table; `update`: its key is that of
+// the row before. Raises PostgreSQL errors.
+inline void insert_index_entries(ResultRelInfo* result, TupleTableSlot* slot, EState* estate,
+                                 bool update) {
+#if PG_VERSION_NUM >= 160000
+    (void)ExecInsertIndexTuples(result, slot, estate, update, false, nullptr, NIL, false);
+#else
+    (void)ExecInsertIndexTuples(result, slot, estate, update, false, nullptr, NIL);
+#endif
+}
+
+// Writes a row over another; false where that is no longer the latest version. `new_entries` says
+// whether the indexes need entries for it.
+inline bool update_tuple(Relation relation, ItemPointer tid, TupleTableSlot* slot,
+                         Snapshot snapshot, bool* new_entries) {
+#if PG_VERSION_NUM >= 160000
+    TU_UpdateIndexes update_indexes = TU_None;
+#else
+    bool update_indexes = false;
+#endif
+    TM_FailureData failure;
+    LockTupleMode lock_mode;
+    const TM_Result outcome =
+        table_tuple_update(relation, tid, slot, GetCurrentCommandId(true), snapshot,
+                           InvalidSnapshot, true, &failure, &lock_mode, &update_indexes);
+#if PG_VERSION_NUM >= 160000
+    *new_entries = update_indexes != TU_None;
+#else
+    *new_entries = update_indexes;
+#endif
+    return outcome == TM_Ok;
 }
 
 }  // namespace meter::pg

@@ -71,16 +71,17 @@ void read_every_partition() {
                             GUC_ACTION_SAVE, true, 0, false);
 }
 
-void run_event_query(const QueryText* query, Tuplestorestate* store, MemoryContext store_context) {
+void run_event_query(const QueryText* query, Planning planning, Tuplestorestate* store,
+                     MemoryContext store_context) {
     if (snapshot_knows_partitions()) {
-        run_query(query, store, store_context);
+        run_query(query, planning, store, store_context);
         if (snapshot_knows_partitions())
             return;
         tuplestore_clear(store);
     }
     const int guc_level = NewGUCNestLevel();
     read_every_partition();
-    run_query(query, store, store_context);
+    run_query(query, Planning::kEachTime, store, store_context);
     AtEOXact_GUC(true, guc_level);
 }
 

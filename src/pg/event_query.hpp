@@ -19,6 +19,7 @@ bool snapshot_knows_partitions();
 void read_every_partition();
 
 // Runs a query as run_query() does, and reads every partition where the snapshot asks for it.
-void run_event_query(const QueryText* query, Tuplestorestate* store, MemoryContext store_context);
+void run_event_query(const QueryText* query, Planning planning, Tuplestorestate* store,
+                     MemoryContext store_context);
 
 }  // namespace meter::pg

@@ -104,7 +104,7 @@ int64 collect(const PageQuery& page, TimestampTz from, TimestampTz to, int limit
         append_filters(query, page.filters);
         appendStringInfoString(&query->sql, PAGE_ORDER);
         const int64 before = tuplestore_tuple_count(set.store);
-        run_query(query, set.store, set.context);
+        run_query(query, Planning::kEachTime, set.store, set.context);
         return tuplestore_tuple_count(set.store) - before;
     }
     static Statement all_users = {

@@ -26,8 +26,15 @@ void start_query(QueryText* query);
 // Adds a parameter and returns its number.
 int add_parameter(QueryText* query, Oid type, Datum value);
 
+// How a query is planned.
+enum class Planning {
+    kEachTime,  // for its parameters: it can leave out partitions, and hash a long list of values
+    kOnce,      // for any, by index, and the session keeps the plan: for what indexes answer best
+};
+
 // Runs it within an SPI connection, under the snapshot of the query that called us, and puts the
 // rows into `store`, which was made in `store_context`.
-void run_query(const QueryText* query, Tuplestorestate* store, MemoryContext store_context);
+void run_query(const QueryText* query, Planning planning, Tuplestorestate* store,
+               MemoryContext store_context);
 
 }  // namespace meter::pg

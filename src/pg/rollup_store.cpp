@@ -4,6 +4,7 @@
 #include "pg/cells.hpp"
 #include "pg/memory.hpp"
 #include "pg/numeric.hpp"
+#include "pg/rollup_table.hpp"
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
 
@@ -83,10 +84,10 @@ RollupTable kTotal = {
       NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
       BYTEAARRAYOID}}};
 
-// Reads the columns of METER_CELL_NUMBERS, from `column` on, into an empty cell.
-void read_cell(uint64 row, int column, RollupCell* cell, std::pmr::memory_resource* resource) {
-    bool null;
-    const auto next = [&] { return result(row, column++, &null); };
+// Reads the columns of METER_CELL_NUMBERS but the hours into an empty cell; `next` gives one after
+// the other.
+template <typename Next>
+void read_cell(Next&& next, RollupCell* cell, std::pmr::memory_resource* resource) {
     cell->first_time = to_unix_micros(DatumGetTimestampTz(next()));
     cell->last_time = to_unix_micros(DatumGetTimestampTz(next()));
     cell->event_count = DatumGetInt64(next());
@@ -97,6 +98,38 @@ void read_cell(uint64 row, int column, RollupCell* cell, std::pmr::memory_resour
     cell->value_max.assign(view_numeric(next()), resource);
     cell->last_value.assign(view_numeric(next()), resource);
     cell->value_time.add(view_numeric(next()), resource);
+}
+
+// Adds a stored cell, with its hours as a bytea where it has any, to the one under way.
+void add_stored(CellTable::Entry* entry, char grain, const ItemPointerData* tid,
+                const RollupCell& stored, const bytea* hours, std::pmr::memory_resource* resource) {
+    entry->second.row = static_cast<std::uint64_t>(ItemPointerGetBlockNumber(tid)) << 16 |
+                        ItemPointerGetOffsetNumber(tid);
+    if (grain == 'm') {
+        entry->second.cell.merge(stored, 0, resource);
+        return;
+    }
+    std::string_view packed;
+    if (hours != nullptr)
+        packed = {VARDATA_ANY(hours), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(hours))};
+    merge_stored_day(entry->second, entry->first.start, stored, packed, resource);
+}
+
+// Adds to `count` cells what is stored for them, without the executor.
+void load_cells(CellRows* rows, char grain, CellTable::Entry* const* entries, int count,
+                std::pmr::memory_resource* resource) {
+    for (int i = 0; i < count; ++i) {
+        if (i % 256 == 0)
+            CHECK_FOR_INTERRUPTS();
+        FoundCell found;
+        if (!find_cell(rows, grain, entries[i]->first, &found))
+            continue;
+        RollupCell stored;
+        const Datum* number = found.numbers;
+        read_cell([&] { return *number++; }, &stored, resource);
+        const bytea* hours = found.nulls[kCellNumbers - 1] ? nullptr : DatumGetByteaPP(*number);
+        add_stored(entries[i], grain, &found.tid, stored, hours, resource);
+    }
 }
 
 // Adds to `count` cells what is stored for them.
@@ -119,21 +152,11 @@ void load_cells(RollupTable* table, char grain, CellTable::Entry* const* entries
         bool null;
         CellTable::Entry* entry = entries[DatumGetInt64(result(row, 1, &null)) - 1];
         const auto* tid = reinterpret_cast<ItemPointer>(DatumGetPointer(result(row, 2, &null)));
-        entry->second.row = static_cast<std::uint64_t>(ItemPointerGetBlockNumber(tid)) << 16 |
-                            ItemPointerGetOffsetNumber(tid);
         RollupCell stored;
-        read_cell(row, 3, &stored, resource);
-        if (grain == 'm') {
-            entry->second.cell.merge(stored, 0, resource);
-            continue;
-        }
-        const Datum hours = result(row, 13, &null);
-        std::string_view packed;
-        if (!null) {
-            const bytea* bytes = DatumGetByteaPP(hours);
-            packed = {VARDATA_ANY(bytes), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(bytes))};
-        }
-        merge_stored_day(entry->second, entry->first.start, stored, packed, resource);
+        int column = 3;
+        read_cell([&] { return result(row, column++, &null); }, &stored, resource);
+        const Datum hours = result(row, column, &null);
+        add_stored(entry, grain, tid, stored, null ? nullptr : DatumGetByteaPP(hours), resource);
     }
     SPI_freetuptable(SPI_tuptable);
 }
@@ -165,8 +188,8 @@ void put_cell(Columns& columns, int first, const TableCell& entry, char grain, i
         put(columns, first + 10, bytea_datum(packed));
 }
 
-void insert_cells(RollupTable* table, char grain, CellTable::Entry* const* entries, int count,
-                  std::pmr::memory_resource* resource) {
+void insert_cells(RollupTable* table, CellRows* rows, char grain, CellTable::Entry* const* entries,
+                  int count, std::pmr::memory_resource* resource) {
     Columns columns = make_columns({TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID,
                                     NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID,
                                     BYTEAOID, TIMESTAMPTZOID, UUIDOID, INT4OID, JSONBOID, TEXTOID},
@@ -187,13 +210,17 @@ void insert_cells(RollupTable* table, char grain, CellTable::Entry* const* entri
     if (columns.rows == 0)
         return;
     columns.count = table->by_user ? 16 : 15;
+    if (rows != nullptr) {
+        insert_cells(rows, grain, columns);
+        return;
+    }
     Datum values[17] = {CharGetDatum(grain)};
     column_arrays(columns, values + 1);
     run(table->insert, values, nullptr, Run::kWrite);
 }
 
-void update_cells(RollupTable* table, char grain, CellTable::Entry* const* entries, int count,
-                  std::pmr::memory_resource* resource) {
+void update_cells(RollupTable* table, CellRows* rows, char grain, CellTable::Entry* const* entries,
+                  int count, std::pmr::memory_resource* resource) {
     Columns columns =
         make_columns({TIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID, NUMERICOID,
                       NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, BYTEAOID},
@@ -211,30 +238,50 @@ void update_cells(RollupTable* table, char grain, CellTable::Entry* const* entri
     }
     if (columns.rows == 0)
         return;
-    Datum values[12];
-    column_arrays(columns, values);
-    const uint64 updated = run(table->update, values, nullptr, Run::kWrite);
+    bool updated;
+    if (rows != nullptr) {
+        updated = update_cells(rows, columns);
+    } else {
+        Datum values[12];
+        column_arrays(columns, values);
+        updated =
+            run(table->update, values, nullptr, Run::kWrite) == static_cast<uint64>(columns.rows);
+    }
     // Somebody changed cells without the lock. Nothing of ours is done yet that would stay.
-    if (updated != static_cast<uint64>(columns.rows))
+    if (!updated)
         ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
                         errmsg("cells of the rollups were changed while they were folded into")));
 }
 
-void store_entries(RollupTable* table, char grain, CellTable::Entry* const* entries, int count,
-                   std::pmr::memory_resource* resource) {
+// What is to be done with a table's cells under way.
+enum class Task { kLoad, kWrite, kLoadAndWrite };
+
+// Adds to the cells what is stored for them, or writes them, or both.
+void store_entries(RollupTable* table, char grain, Task task, CellTable::Entry* const* entries,
+                   int count, std::pmr::memory_resource* resource) {
+    if (count == 0)
+        return;
+    CellRows* rows = open_cells(table->by_user);
     const MemoryContext chunk_context =
         AllocSetContextCreate(CurrentMemoryContext, "rollup chunk", ALLOCSET_DEFAULT_SIZES);
     const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
     for (int at = 0; at < count; at += kChunk) {
         CHECK_FOR_INTERRUPTS();
         const int size = Min(kChunk, count - at);
-        load_cells(table, grain, entries + at, size, resource);
-        insert_cells(table, grain, entries + at, size, resource);
-        update_cells(table, grain, entries + at, size, resource);
+        if (task != Task::kWrite && rows != nullptr)
+            load_cells(rows, grain, entries + at, size, resource);
+        else if (task != Task::kWrite)
+            load_cells(table, grain, entries + at, size, resource);
+        if (task != Task::kLoad) {
+            insert_cells(table, rows, grain, entries + at, size, resource);
+            update_cells(table, rows, grain, entries + at, size, resource);
+        }
         MemoryContextReset(chunk_context);
     }
     MemoryContextSwitchTo(caller_context);
     MemoryContextDelete(chunk_context);
+    if (rows != nullptr)
+        close_cells(rows);
 }
 
 // Plain data of a vector that lives in the current memory context.
@@ -259,14 +306,15 @@ Span<MonthEntry*> entries_of(RollupTables::Months* months) {
     return {entries->data(), static_cast<int>(entries->size())};
 }
 
-// Meter, month and user of each as arrays.
+// Meter, month, user and the month before of each as arrays.
 void key_arrays(const Span<MonthEntry*>& entries, Datum* arrays) {
-    Columns keys = make_columns({INT4OID, TIMESTAMPTZOID, TEXTOID}, entries.count);
+    Columns keys = make_columns({INT4OID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID}, entries.count);
     for (; keys.rows < entries.count; ++keys.rows) {
         const CellKey& key = entries.items[keys.rows]->first;
         put(keys, 0, Int32GetDatum(key.meter_id));
         put(keys, 1, TimestampTzGetDatum(to_timestamptz(key.start)));
         put(keys, 2, text_datum(key.user_id));
+        put(keys, 3, TimestampTzGetDatum(to_timestamptz(utc_month_of(key.start - 1).start)));
     }
     column_arrays(keys, arrays);
 }
@@ -306,17 +354,17 @@ void store_months(RollupTables* tables) {
 }  // namespace
 
 void decide_days(RollupTables* tables) {
+    // The days of the months, and of the months before.
     static Statement known = {
-        "SELECT k.ordinality, d.days_from FROM unnest($1, $2, $3) WITH ORDINALITY "
-        "AS k (meter_id, month, user_id) JOIN meter.rollup_days d ON d.meter_id = k.meter_id "
-        "AND d.month = k.month AND d.user_id = k.user_id",
-        {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID},
+        "SELECT k.ordinality, d.days_from, d.month = k.month FROM unnest($1, $2, $3, $4) "
+        "WITH ORDINALITY AS k (meter_id, month, user_id, before) JOIN meter.rollup_days d "
+        "ON d.meter_id = k.meter_id AND d.month = ANY (ARRAY[k.month, k.before]) "
+        "AND d.user_id = k.user_id",
+        {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID},
         true};
-    // What is stored of the month, and whether the month before had day cells.
+    // What is stored of the month.
     static Statement stored = {
-        "SELECT r.cells, r.events, r.first, r.last, EXISTS (SELECT FROM meter.rollup_days d "
-        "WHERE d.meter_id = k.meter_id AND d.month = (k.month AT TIME ZONE 'UTC' - interval '1 "
-        "month') AT TIME ZONE 'UTC' AND d.user_id = k.user_id) "
+        "SELECT r.cells, r.events, r.first, r.last "
         "FROM unnest($1, $2, $3) WITH ORDINALITY AS k (meter_id, month, user_id), "
         "LATERAL (SELECT count(*) AS cells, sum(r.event_count)::bigint AS events, "
         "min(r.first_timestamp) AS first, max(r.last_timestamp) AS last FROM meter.rollup r "
@@ -328,19 +376,30 @@ void decide_days(RollupTables* tables) {
         "INSERT INTO meter.rollup_days (meter_id, month, user_id, days_from) "
         "SELECT * FROM unnest($1, $2, $3, $4)",
         {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID}};
+    const Span<CellTable::Entry*> months = sorted_entries(&tables->months);
+    store_entries(&kByUser, 'm', Task::kLoad, months.items, months.count, tables->resource());
+    tables->note_stored();
+
     Span<MonthEntry*> entries = entries_of(&tables->user_months());
-    Datum keys[3];
+    Datum keys[4];
     key_arrays(entries, keys);
     bool null;
     const uint64 covered = run(known, keys, nullptr, Run::kWrite);
-    for (uint64 row = 0; row < covered; ++row)
-        entries.items[DatumGetInt64(result(row, 1, &null)) - 1]->second.days_from =
-            to_unix_micros(DatumGetTimestampTz(result(row, 2, &null)));
+    for (uint64 row = 0; row < covered; ++row) {
+        MonthSummary& month = entries.items[DatumGetInt64(result(row, 1, &null)) - 1]->second;
+        if (DatumGetBool(result(row, 3, &null)))
+            month.days_from = to_unix_micros(DatumGetTimestampTz(result(row, 2, &null)));
+        else
+            month.dense_before = true;
+    }
+    SPI_freetuptable(SPI_tuptable);
 
     int left = 0;
-    for (int i = 0; i < entries.count; ++i)
-        if (entries.items[i]->second.days_from == MonthSummary::kNever)
+    for (int i = 0; i < entries.count; ++i) {
+        const MonthSummary& month = entries.items[i]->second;
+        if (month.days_from == MonthSummary::kNever && month.may_be_dense())
             entries.items[left++] = entries.items[i];
+    }
     entries.count = left;
     if (left > 0) {
         key_arrays(entries, keys);
@@ -362,7 +421,7 @@ void decide_days(RollupTables* tables) {
                                        to_unix_micros(DatumGetTimestampTz(result(row, 3, &null))));
                 month.last_time = Max(month.last_time, last);
             }
-            const bool as_before = cells == 0 && DatumGetBool(result(row, 5, &null));
+            const bool as_before = cells == 0 && month.dense_before;
             if (!(as_before || month.is_dense()) || from >= utc_month_of(key.start).end)
                 continue;
             month.days_from = from;
@@ -385,14 +444,16 @@ void store_rollups(RollupTables* tables) {
     const struct {
         RollupTable* table;
         char grain;
+        Task task;
         CellTable* cells;
-    } parts[] = {{&kByUser, 'd', &tables->days},
-                 {&kByUser, 'm', &tables->months},
-                 {&kTotal, 'd', &tables->total_days},
-                 {&kTotal, 'm', &tables->total_months}};
+    } parts[] = {{&kByUser, 'd', Task::kLoadAndWrite, &tables->days},
+                 {&kByUser, 'm', Task::kWrite, &tables->months},
+                 {&kTotal, 'd', Task::kLoadAndWrite, &tables->total_days},
+                 {&kTotal, 'm', Task::kLoadAndWrite, &tables->total_months}};
     for (const auto& part : parts) {
         const Span<CellTable::Entry*> entries = sorted_entries(part.cells);
-        store_entries(part.table, part.grain, entries.items, entries.count, tables->resource());
+        store_entries(part.table, part.grain, part.task, entries.items, entries.count,
+                      tables->resource());
     }
     store_months(tables);
 }

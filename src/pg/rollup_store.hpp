@@ -12,7 +12,8 @@ namespace meter::pg {
 // meter.rollup_days; decide_days() is to come before. The caller holds the fold lock.
 void store_rollups(RollupTables* tables);
 
-// Decides for which of the users' months day cells pay from now on, and writes it down.
+// Adds to the users' months what is stored for them, decides for which of them day cells pay from
+// now on, and writes that down.
 void decide_days(RollupTables* tables);
 
 }  // namespace meter::pg

@@ -154,12 +154,12 @@ void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_vie
     auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
     write_usage_query(query, question, fill);
     if (!fill) {
-        run_event_query(query, set.store, set.context);
+        run_event_query(query, planning_of(question->source), set.store, set.context);
         return;
     }
     check_bucket_count(zone, question->scope.bucket, question->scope.period);
     Tuplestorestate* cells = tuplestore_begin_heap(false, false, work_mem);
-    run_event_query(query, cells, CurrentMemoryContext);
+    run_event_query(query, planning_of(question->source), cells, CurrentMemoryContext);
     fill_usage(set, cells, question, zone);
     tuplestore_end(cells);
 }
@@ -193,8 +193,9 @@ METER_FUNCTION(meter_usage_report) {
     find_meters(call.org, scope);
     if (scope->meter_count > 0) {
         auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
-        write_report_query(query, find_source(scope));
-        run_event_query(query, set.store, set.context);
+        const UsageSource source = find_source(scope);
+        write_report_query(query, source);
+        run_event_query(query, planning_of(source), set.store, set.context);
     }
     end_call(call);
     PG_RETURN_NULL();

@@ -1,6 +1,7 @@
 #include "pg/usage_source.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include "pg/cells.hpp"
 #include "pg/generation.hpp"
@@ -128,16 +129,24 @@ void find_cut_months(const PeriodCut& cut, std::vector<TimeSpan>* months) {
         months->end());
 }
 
-// The starts (or the ends) of spans as a timestamptz[].
-Datum time_array(const std::vector<TimeSpan>& spans, bool ends) {
-    const auto count = static_cast<int>(spans.size());
+// A timestamptz[] of an instant of each item.
+template <typename T, typename Instant>
+Datum time_array(const std::vector<T>& items, Instant instant) {
+    const auto count = static_cast<int>(items.size());
     auto* values = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(Max(count, 1))));
-    for (int i = 0; i < count; ++i) {
-        const TimeSpan& span = spans[static_cast<std::size_t>(i)];
-        values[i] = TimestampTzGetDatum(to_timestamptz(ends ? span.end : span.start));
-    }
+    for (int i = 0; i < count; ++i)
+        values[i] =
+            TimestampTzGetDatum(to_timestamptz(instant(items[static_cast<std::size_t>(i)])));
     return PointerGetDatum(
         construct_array(values, count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+Datum start_times(const std::vector<TimeSpan>& spans) {
+    return time_array(spans, [](const TimeSpan& span) { return span.start; });
+}
+
+Datum end_times(const std::vector<TimeSpan>& spans) {
+    return time_array(spans, [](const TimeSpan& span) { return span.end; });
 }
 
 // Where one user has no day cells, leaves the days and hours to the events. A month in which
@@ -152,7 +161,7 @@ void leave_out_sparse_months(const UsageScope* scope, Datum meters, PeriodCut* c
         "AND r.start = k.month AND r.user_id = $2))",
         {INT4ARRAYOID, TEXTOID, TIMESTAMPTZARRAYOID},
         true};
-    const Datum values[] = {meters, scope->user, time_array(months, false)};
+    const Datum values[] = {meters, scope->user, start_times(months)};
     const uint64 count = run(select, values, nullptr, Run::kCaller);
     for (uint64 row = 0; row < count; ++row) {
         bool null;
@@ -167,10 +176,18 @@ void leave_out_sparse_months(const UsageScope* scope, Datum meters, PeriodCut* c
 
 }  // namespace
 
+// The buckets of a scope, where it has any, for instants of [from, to).
+std::optional<Buckets> buckets_of(const UsageScope* scope, int64 from, int64 to) {
+    if (!scope->has_bucket)
+        return std::nullopt;
+    return Buckets{scope->zone->covering(from, to), scope->bucket};
+}
+
 UsageSource find_source(const UsageScope* scope) {
     UsageSource source{};
     source.scope = scope;
     source.cut = make_in<PeriodCut>(CurrentMemoryContext);
+    source.hour_pieces = make_in<std::vector<BucketPiece>>(CurrentMemoryContext);
     source.mixed_months = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
     source.generations = open_generations(Run::kCaller);
     int64 from = to_unix_micros(scope->period.start);
@@ -216,21 +233,40 @@ UsageSource find_source(const UsageScope* scope) {
     if (whole_last)
         to = last_month.end;
 
-    std::optional<Buckets> buckets;
-    if (scope->has_bucket)
-        buckets.emplace(Buckets{scope->zone->covering(from, to), scope->bucket});
-    *source.cut = cut_period(from, to, buckets);
+    auto* used = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
+    for (int i = 0; i < months.count; ++i)
+        used->push_back(utc_month_of(months.items[i].start));
+    if (pending.any)
+        used->push_back({utc_month_of(pending.first).start, utc_month_of(pending.last).end});
+    const std::optional<Buckets> buckets = buckets_of(scope, from, to);
+    *source.cut = cut_period(from, to, merge_spans({used}), buckets);
+    *source.hour_pieces = pieces_of(source.cut->hours, buckets);
     if (!scope->has_user && !scope->by_user)
         return source;
     auto* cut_months = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
     find_cut_months(*source.cut, cut_months);
     if (cut_months->empty())
         return source;
-    if (scope->has_user && scope->meter_count == 1)
+    if (scope->has_user && scope->meter_count == 1) {
         leave_out_sparse_months(scope, meters, source.cut, *cut_months);
-    else
+        *source.hour_pieces = pieces_of(source.cut->hours, buckets);
+    } else
         source.mixed_months = cut_months;
     return source;
+}
+
+Planning planning_of(const UsageSource& source) {
+    // A long list of values is looked through one by one unless the planner sees it.
+    constexpr int kFewValues = 8;
+    const DimensionFilters& filters = *source.scope->filters;
+    for (int i = 0; i < filters.count; ++i) {
+        ArrayType* values = DatumGetArrayTypeP(filters.items[i].values);
+        if (ArrayGetNItems(ARR_NDIM(values), ARR_DIMS(values)) > kFewValues)
+            return Planning::kEachTime;
+    }
+    return source.scope->has_user || (source.cut->raw.empty() && source.mixed_months->empty())
+               ? Planning::kOnce
+               : Planning::kEachTime;
 }
 
 namespace {
@@ -247,6 +283,29 @@ struct SourceText {
     bool first;  // no part written yet
 };
 
+// The columns that are told apart, but for the bucket, each with a comma.
+void append_groups(SourceText* text) {
+    const UsageScope* scope = text->source->scope;
+    StringInfo sql = &text->query->sql;
+    if (scope->by_user)
+        appendStringInfoString(sql, "e.user_id AS u, ");
+    if (scope->by_meter)
+        appendStringInfoString(sql, "e.meter_id AS m, ");
+    for (int i = 0; i < scope->name_count; ++i)
+        appendStringInfo(sql, "COALESCE(e.dimensions -> $%d, 'null'::pg_catalog.jsonb) AS d%d, ",
+                         text->names[i], i + 1);
+}
+
+// Their names, each with a comma.
+void append_group_names(StringInfo sql, const UsageScope* scope, const char* prefix) {
+    if (scope->by_user)
+        appendStringInfo(sql, "%su, ", prefix);
+    if (scope->by_meter)
+        appendStringInfo(sql, "%sm, ", prefix);
+    for (int i = 0; i < scope->name_count; ++i)
+        appendStringInfo(sql, "%sd%d, ", prefix, i + 1);
+}
+
 // Starts a part: SELECT and what is told apart, `at` being what the bucket is found by. The rows
 // are of alias e.
 void begin_part(SourceText* text, const char* at) {
@@ -257,13 +316,7 @@ void begin_part(SourceText* text, const char* at) {
     if (scope->has_bucket)
         appendStringInfo(sql, "meter.bucket_start(%s, $%d, $%d) AS b, ", at, text->bucket,
                          text->zone);
-    if (scope->by_user)
-        appendStringInfoString(sql, "e.user_id AS u, ");
-    if (scope->by_meter)
-        appendStringInfoString(sql, "e.meter_id AS m, ");
-    for (int i = 0; i < scope->name_count; ++i)
-        appendStringInfo(sql, "COALESCE(e.dimensions -> $%d, 'null'::pg_catalog.jsonb) AS d%d, ",
-                         text->names[i], i + 1);
+    append_groups(text);
 }
 
 // The condition on meter, user and dimensions.
@@ -301,10 +354,9 @@ int time_parameter(QueryText* query, int64 unix_micros) {
 
 // "unnest($1, $2) AS k (start, stop)" over spans.
 void append_spans(QueryText* query, const std::vector<TimeSpan>& spans, const char* alias) {
-    const int starts = add_parameter(query, TIMESTAMPTZARRAYOID, time_array(spans, false));
-    const int ends = add_parameter(query, TIMESTAMPTZARRAYOID, time_array(spans, true));
-    appendStringInfo(&query->sql, "unnest($%d, $%d) AS %s (start, stop)", starts, ends,
-                     alias);
+    const int starts = add_parameter(query, TIMESTAMPTZARRAYOID, start_times(spans));
+    const int ends = add_parameter(query, TIMESTAMPTZARRAYOID, end_times(spans));
+    appendStringInfo(&query->sql, "unnest($%d, $%d) AS %s (start, stop)", starts, ends, alias);
 }
 
 // "(SELECT range_agg ...)": spans as a multirange, made once a query.
@@ -327,7 +379,7 @@ Datum start_array(const std::vector<TimeSpan>& spans, bool months) {
                 starts->push_back(unit);
             at = unit.end;
         }
-    return time_array(*starts, false);
+    return start_times(*starts);
 }
 
 void append_cells(SourceText* text, char grain, const std::vector<TimeSpan>& spans) {
@@ -342,21 +394,42 @@ void append_cells(SourceText* text, char grain, const std::vector<TimeSpan>& spa
     append_scope(text);
 }
 
+// The hours of days' cells, added up by bucket within each group that the question tells apart.
 void append_hours(SourceText* text, const std::vector<TimeSpan>& spans) {
     if (spans.empty())
         return;
-    begin_part(text, "h.start");
-    StringInfo sql = &text->query->sql;
+    const UsageScope* scope = text->source->scope;
+    const std::vector<BucketPiece>& pieces = *text->source->hour_pieces;
+    QueryText* query = text->query;
+    StringInfo sql = &query->sql;
+    appendStringInfoString(sql, text->first ? "SELECT " : " UNION ALL SELECT ");
+    text->first = false;
+    if (scope->has_bucket)
+        appendStringInfoString(sql, "h.start AS b, ");
+    append_group_names(sql, scope, "g.");
+    appendStringInfo(sql, "%s FROM (SELECT ", kHourNumbers);
+    append_groups(text);
+    const auto piece_array = [&](auto&& instant) {
+        return add_parameter(query, TIMESTAMPTZARRAYOID, time_array(pieces, instant));
+    };
+    const int starts = piece_array([](const BucketPiece& piece) { return piece.span.start; });
+    const int ends = piece_array([](const BucketPiece& piece) { return piece.span.end; });
+    const int buckets = piece_array([](const BucketPiece& piece) { return piece.bucket; });
     appendStringInfo(
         sql,
-        "%s FROM %s e, meter.cell_hours(e.start, e.first_timestamp, e.last_timestamp, "
-        "e.event_count, e.last_id, e.value_sum, e.value_min, e.value_max, e.last_value, e.hours) "
-        "AS h WHERE e.grain = 'd' AND e.start = ANY ($%d) AND h.start OPERATOR(pg_catalog.<@) ",
-        kHourNumbers, cell_table(text->source->scope),
-        add_parameter(text->query, TIMESTAMPTZARRAYOID, start_array(spans, false)));
-    append_multirange(text->query, spans);
-    appendStringInfoString(sql, " AND ");
+        "meter.sum_hours(e.start, e.first_timestamp, e.last_timestamp, e.event_count, e.last_id, "
+        "e.value_sum, e.value_min, e.value_max, e.last_value, e.hours, $%d, $%d, $%d, %s) AS sums "
+        "FROM %s e WHERE e.grain = 'd' AND e.start = ANY ($%d) AND ",
+        starts, ends, buckets, scope->needs_order ? "true" : "false", cell_table(scope),
+        add_parameter(query, TIMESTAMPTZARRAYOID, start_array(spans, false)));
     append_scope(text);
+    if (scope->by_user || scope->by_meter || scope->name_count > 0) {
+        appendStringInfoString(sql, " GROUP BY ");
+        append_group_names(sql, scope, "");
+        sql->len -= 2;  // the last comma
+        sql->data[sql->len] = '\0';
+    }
+    appendStringInfoString(sql, ") AS g, LATERAL unnest(g.sums) AS h");
 }
 
 // The deltas within whole hours, but for users without day cells, whose events are read.
@@ -460,23 +533,6 @@ void append_sparse_events(SourceText* text, const std::vector<TimeSpan>& parts) 
         sql, " OFFSET '0') AS e WHERE k.start < sparse.stop AND k.stop > sparse.start");
 }
 
-// Spans of several kinds together, ascending, neighbours merged.
-std::vector<TimeSpan>* merge_spans(std::initializer_list<const std::vector<TimeSpan>*> kinds) {
-    auto* all = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
-    for (const auto* spans : kinds)
-        all->insert(all->end(), spans->begin(), spans->end());
-    std::sort(all->begin(), all->end(),
-              [](const TimeSpan& a, const TimeSpan& b) { return a.start < b.start; });
-    auto* merged = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
-    for (const TimeSpan& span : *all) {
-        if (!merged->empty() && merged->back().end == span.start)
-            merged->back().end = span.end;
-        else
-            merged->push_back(span);
-    }
-    return merged;
-}
-
 }  // namespace
 
 void append_source(QueryText* query, const UsageSource& source, int bucket, int zone,
@@ -489,8 +545,10 @@ void append_source(QueryText* query, const UsageSource& source, int bucket, int 
                      : add_parameter(query, INT4ARRAYOID, meter_array(scope));
     if (scope->has_user)
         text.user = add_parameter(query, TEXTOID, scope->user);
-    const std::vector<TimeSpan>* parts = merge_spans({&cut.days, &cut.hours});
-    const std::vector<TimeSpan>* whole = merge_spans({&cut.months, &cut.days, &cut.hours});
+    auto* parts = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
+    *parts = merge_spans({&cut.days, &cut.hours});
+    auto* whole = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
+    *whole = merge_spans({parts, &cut.months});
     appendStringInfoChar(&query->sql, '(');
     if (!source.mixed_months->empty())
         append_sparse(&text);

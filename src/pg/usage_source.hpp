@@ -45,8 +45,9 @@ struct UsageScope {
 // How a scope's period is cut.
 struct UsageSource {
     const UsageScope* scope;
-    Datum generations;  // int4[]
-    PeriodCut* cut;     // in the current memory context
+    Datum generations;                      // int4[]
+    PeriodCut* cut;                         // in the current memory context
+    std::vector<BucketPiece>* hour_pieces;  // the cut's hours, by bucket
     // Months of which some users have no day cells while others do; empty where the cut has taken
     // that into account.
     std::vector<TimeSpan>* mixed_months;
@@ -55,6 +56,10 @@ struct UsageSource {
 // Finds out what the rollups cover of a scope. Runs within an SPI connection, under the snapshot of
 // the query that called us.
 UsageSource find_source(const UsageScope* scope);
+
+// One user's rows, and cells and deltas, are read by index whatever the period is. The events of
+// all users are best read one way or another.
+Planning planning_of(const UsageSource& source);
 
 // Adds a subquery, in parentheses, with a row for each cell, delta or event and the columns
 //   b (timestamptz) the start of its bucket, u (text) its user, m (int4) its meter and d1, d2, ...

@@ -1,0 +1,45 @@
+// The two tables of cells without the executor: looking cells up, writing new ones and changed
+// ones.
+//
+// That is right for a plain table alone, with the columns and the key that the install script gave
+// it and nothing else that a writer has to heed: no triggers, rules, row security, checks or
+// generated columns. Indexes that someone added are kept up. For any other table open_cells()
+// returns nullptr, and the caller goes through SPI.
+#pragma once
+
+#include "pg/compat.hpp"
+
+#include "core/cell_key.hpp"
+#include "pg/cells.hpp"
+
+namespace meter::pg {
+
+// What is stored in a cell's row beside its key and its dimensions, as the columns of a statement:
+// first and last timestamp, count, last id, dirty, sum, minimum, maximum, last value, value_time,
+// hours.
+inline constexpr int kCellNumbers = 11;
+
+struct CellRows;
+
+// Opens meter.rollup or meter.rollup_total, whose rows are then those that are committed now, until
+// close_cells(). The locks stay to the end of the transaction.
+CellRows* open_cells(bool by_user);
+void close_cells(CellRows* rows);
+
+// The stored cell of a key: its place, and its numbers, which are good until the next call.
+struct FoundCell {
+    ItemPointerData tid;
+    Datum numbers[kCellNumbers];
+    bool nulls[kCellNumbers];
+};
+bool find_cell(CellRows* rows, char grain, const CellKey& key, FoundCell* found);
+
+// Writes new cells. The columns are the eleven numbers, start, digest, meter_id, dimensions and,
+// by user, user_id.
+void insert_cells(CellRows* rows, char grain, const Columns& columns);
+
+// Writes numbers over stored cells. The columns are the tid and the eleven numbers. False where one
+// of them is no longer what it was.
+bool update_cells(CellRows* rows, const Columns& columns);
+
+}  // namespace meter::pg
