@@ -3,14 +3,20 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pg/catalog.hpp"
 #include "pg/cells.hpp"
 #include "pg/memory.hpp"
 #include "pg/spi.hpp"
+#include "pg/table_writer.hpp"
 #include "pg/values.hpp"
 
 extern "C" {
+#include "access/genam.h"
+#include "access/tableam.h"
 #include "utils/array.h"
+#include "utils/fmgroids.h"
 #include "utils/numeric.h"
+#include "utils/snapmgr.h"
 #include "utils/uuid.h"
 }
 
@@ -38,10 +44,10 @@ LedgerEntry entry_of_row(uint64 row) {
     return entry;
 }
 
-// One round of claim_keys() over the entries that `pending` lists: one statement inserts what is
+// One round of claiming by SQL, over the entries that `pending` lists: one statement inserts what is
 // missing, the next reads, under a snapshot of its own, what was there. Returns how many are still
 // undecided, their indexes moved to the front of `pending`: a key that was there and is gone again.
-int claim_round(const LedgerEntry* mine, int* pending, int count, bool* claimed,
+int claim_round(const LedgerEntry* mine, int* pending, int count, KeyState* states,
                 LedgerEntry* taken) {
     static Statement insert = {
         "INSERT INTO meter.event_key (digest, fingerprint, event_id, event_timestamp) "
@@ -70,12 +76,12 @@ int claim_round(const LedgerEntry* mine, int* pending, int count, bool* claimed,
     int left = 0;
     for (int i = 0; i < count; ++i) {
         const int index = pending[i];
-        claimed[index] =
-            next < inserted && DatumGetInt64(result(next, 1, &null)) == mine[index].event_id;
-        if (claimed[index])
+        if (next < inserted && DatumGetInt64(result(next, 1, &null)) == mine[index].event_id) {
+            states[index] = KeyState::kClaimed;
             ++next;
-        else
+        } else {
             pending[left++] = index;
+        }
     }
     if (next != inserted)
         elog(ERROR, "the idempotency ledger returned keys out of order");
@@ -106,17 +112,18 @@ int claim_round(const LedgerEntry* mine, int* pending, int count, bool* claimed,
         const int index = pending[i];
         while (at < found && compare(entries[at].digest, mine[index].digest) < 0)
             ++at;
-        if (at < found && entries[at].digest == mine[index].digest)
+        if (at < found && entries[at].digest == mine[index].digest) {
             taken[index] = entries[at];
-        else
+            states[index] = KeyState::kTaken;
+        } else {
             pending[undecided++] = index;
+        }
     }
     return undecided;
 }
 
-}  // namespace
-
-bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
+// Claims one key by SQL.
+bool claim_by_sql(const LedgerEntry& mine, LedgerEntry* taken) {
     static Statement insert = {
         "INSERT INTO meter.event_key (digest, fingerprint, event_id, event_timestamp) "
         "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
@@ -140,20 +147,156 @@ bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
     }
 }
 
-void claim_keys(const LedgerEntry* mine, int count, bool* claimed, LedgerEntry* taken) {
+enum { kDigest, kFingerprint, kEventId, kEventTime, kColumns };
+
+constexpr TableShape::Column kKeyColumns[kColumns] = {{"digest", UUIDOID},
+                                                      {"fingerprint", INT8OID},
+                                                      {"event_id", INT8OID},
+                                                      {"event_timestamp", TIMESTAMPTZOID}};
+constexpr TableShape kKeyShape = {kKeyColumns, kColumns, kDigest + 1, false};
+
+// The ledger, if it can be read and written without SQL. Not under one snapshot for the whole
+// transaction: what others committed since is then an error, not a duplicate.
+TableWriter* open_ledger() {
+    return direct_insert_allowed() && !IsolationUsesXactSnapshot()
+               ? open_table(relations().event_key, kKeyShape)
+               : nullptr;
+}
+
+// A look at the ledger's index, for one key after the other.
+struct Probe {
+    IndexScanDesc scan;
+    TupleTableSlot* slot;
+    SnapshotData snapshot;
+};
+
+Probe* begin_probe(const TableWriter& ledger) {
+    auto* probe = static_cast<Probe*>(palloc0(sizeof(Probe)));
+    // It sees what is committed, what this transaction did, and what others are about to do.
+    InitDirtySnapshot(probe->snapshot);
+    probe->slot = table_slot_create(ledger.relation, nullptr);
+    probe->scan = index_beginscan(ledger.relation, ledger.indexes[ledger.key_index],
+                                  &probe->snapshot, 1, 0);
+    return probe;
+}
+
+// Who has the key, if anyone. Where several rows say so, all but the one that stands are about to
+// give way to it.
+KeyState look_up(Probe* probe, const Digest& digest, LedgerEntry* taken) {
+    ScanKeyData key;
+    ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, uuid_datum(digest));
+    index_rescan(probe->scan, &key, 1, nullptr, 0);
+    KeyState state = KeyState::kFree;
+    while (state != KeyState::kTaken &&
+           index_getnext_slot(probe->scan, ForwardScanDirection, probe->slot)) {
+        if (TransactionIdIsValid(probe->snapshot.xmin) ||
+            TransactionIdIsValid(probe->snapshot.xmax)) {
+            state = KeyState::kContested;
+            continue;
+        }
+        slot_getallattrs(probe->slot);
+        const Datum* values = probe->slot->tts_values;
+        *taken = {digest, DatumGetInt64(values[kFingerprint]), DatumGetInt64(values[kEventId]),
+                  DatumGetTimestampTz(values[kEventTime])};
+        state = KeyState::kTaken;
+    }
+    ExecClearTuple(probe->slot);
+    return state;
+}
+
+void end_probe(Probe* probe) {
+    index_endscan(probe->scan);
+    ExecDropSingleTupleTableSlot(probe->slot);
+    pfree(probe);
+}
+
+// Claims the keys by writing their rows, in order: no key is claimed before all lesser ones are, so
+// that batches wait for each other in one direction. Some keys at a time: the pages of the index in
+// which they were not found are then at hand where they are to go. `rows` has room for all.
+void claim_directly(const TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int count,
+                    KeyState* states, LedgerEntry* taken, RowSet& rows) {
+    rows.count = 0;
+    for (int i = 0; i < count; ++i) {
+        states[i] = look_up(probe, mine[i].digest, &taken[i]);
+        if (states[i] != KeyState::kFree)
+            continue;
+        const Size at = static_cast<Size>(rows.count++) * kColumns;
+        rows.values[at + kDigest] = uuid_datum(mine[i].digest);
+        rows.values[at + kFingerprint] = Int64GetDatum(mine[i].fingerprint);
+        rows.values[at + kEventId] = Int64GetDatum(mine[i].event_id);
+        rows.values[at + kEventTime] = TimestampTzGetDatum(mine[i].event_time);
+        std::memset(rows.nulls + at, 0, kColumns * sizeof(bool));
+    }
+    // A row is in nobody's way before it is in the index.
+    insert_rows(ledger, rows, nullptr);
+    int row = 0;
+    for (int i = 0; i < count; ++i) {
+        if (states[i] == KeyState::kFree) {
+            if (insert_key(ledger, rows, row++)) {
+                states[i] = KeyState::kClaimed;
+                continue;
+            }
+            CommandCounterIncrement();
+            remove_row(ledger, rows, row - 1);
+        } else if (states[i] == KeyState::kContested) {
+            // Whoever contested it may be done by now.
+            states[i] = look_up(probe, mine[i].digest, &taken[i]);
+        }
+        if (states[i] != KeyState::kTaken)
+            states[i] = claim_by_sql(mine[i], &taken[i]) ? KeyState::kClaimed : KeyState::kTaken;
+    }
+}
+
+// Claims keys by SQL, in as many rounds as it takes.
+void claim_in_rounds(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken) {
+    auto* pending = static_cast<int*>(palloc(sizeof(int) * static_cast<Size>(count)));
+    int left = 0;
+    for (int i = 0; i < count; ++i)
+        pending[left++] = i;
+    while (left > 0) {
+        CHECK_FOR_INTERRUPTS();
+        left = claim_round(mine, pending, left, states, taken);
+    }
+}
+
+}  // namespace
+
+bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
+    TableWriter* ledger = open_ledger();
+    if (ledger == nullptr)
+        return claim_by_sql(mine, taken);
+    KeyState state;
+    Probe* probe = begin_probe(*ledger);
+    RowSet rows = make_rows(*ledger, 1);
+    claim_directly(*ledger, probe, &mine, 1, &state, taken, rows);
+    end_probe(probe);
+    close_table(ledger);
+    CommandCounterIncrement();
+    return state == KeyState::kClaimed;
+}
+
+void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken) {
     // Bounds the memory of a statement; a larger chunk gains nothing.
     constexpr int kChunk = 10'000;
+    constexpr int kAtHand = 64;
     const MemoryContext chunk_context =
         AllocSetContextCreate(CurrentMemoryContext, "keys of a batch", ALLOCSET_DEFAULT_SIZES);
     const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
     for (int start = 0; start < count; start += kChunk) {
-        int left = Min(kChunk, count - start);
-        auto* pending = static_cast<int*>(palloc(sizeof(int) * static_cast<Size>(left)));
-        for (int i = 0; i < left; ++i)
-            pending[i] = i;
-        while (left > 0) {
-            CHECK_FOR_INTERRUPTS();
-            left = claim_round(mine + start, pending, left, claimed + start, taken + start);
+        const int end = Min(start + kChunk, count);
+        if (TableWriter* ledger = open_ledger()) {
+            Probe* probe = begin_probe(*ledger);
+            RowSet rows = make_rows(*ledger, kAtHand);
+            for (int i = start; i < end; i += kAtHand) {
+                CHECK_FOR_INTERRUPTS();
+                claim_directly(*ledger, probe, mine + i, Min(kAtHand, end - i), states + i,
+                               taken + i, rows);
+            }
+            end_probe(probe);
+            close_table(ledger);
+            CommandCounterIncrement();
+        } else {
+            claim_in_rounds(mine + start, end - start, states + start, taken + start);
         }
         MemoryContextReset(chunk_context);
     }

@@ -21,15 +21,22 @@ struct LedgerEntry {
     TimestampTz event_time;
 };
 
-// Claims the key of a new event. True: it is ours. False: an event has it, and *taken says which.
-// Waits for a transaction that is claiming the same key. Raises serialization_failure at repeatable
-// read and above where the one that won is not visible.
-bool claim_key(const LedgerEntry& mine, LedgerEntry* taken);
+// What became of a key, or is known of it on the way.
+enum class KeyState : std::uint8_t {
+    kFree,       // no event has it, as far as was seen
+    kContested,  // a transaction under way claims it, or removes the event that has it
+    kTaken,      // an event has it
+    kClaimed,    // it is ours
+};
 
-// The same for many, given in the order of their digests, each digest once: claimed[i] says whether
-// mine[i] is ours, else taken[i] is filled in. All batches claim in that order, so no two of them
-// can deadlock.
-void claim_keys(const LedgerEntry* mine, int count, bool* claimed, LedgerEntry* taken);
+// Claims the keys of new events, given in the order of their digests, each digest once: states[i] is
+// kClaimed then, or else kTaken, and taken[i] is filled in. All batches claim in that order, so no
+// two of them can deadlock. Waits for a transaction that is claiming the same key. Raises
+// serialization_failure at repeatable read and above where the one that won is not visible.
+void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken);
+
+// The same for one key. True: it is ours. False: an event has it, and *taken says which.
+bool claim_key(const LedgerEntry& mine, LedgerEntry* taken);
 
 // The payload an event was recorded with, for telling what differs; false where it is gone.
 struct RecordedPayload {

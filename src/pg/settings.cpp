@@ -21,6 +21,7 @@ int setting_max_usage_rows = 1'000'000;
 char* setting_worker_databases = nullptr;
 int setting_fold_interval = 1'000;
 int setting_fold_batch = 100'000;
+bool setting_direct_insert = true;
 
 namespace {
 
@@ -81,6 +82,10 @@ void define_settings() {
     DefineCustomIntVariable("meter.fold_batch", "The most deltas that one transaction folds.",
                             nullptr, &setting_fold_batch, 100'000, 1, 10'000'000, PGC_SUSET, 0,
                             nullptr, nullptr, nullptr);
+    DefineCustomBoolVariable(
+        "meter.direct_insert", "Whether events are written straight into tables that allow it.",
+        "Off, each is written by an SQL statement: slower, with the same result. For tests.",
+        &setting_direct_insert, true, PGC_USERSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
     reserve_setting_prefix("meter");
 }
 

@@ -12,6 +12,7 @@ extern int setting_max_usage_rows;      // meter.max_usage_rows
 extern char* setting_worker_databases;  // meter.worker_databases, a list of names
 extern int setting_fold_interval;       // meter.fold_interval, milliseconds
 extern int setting_fold_batch;          // meter.fold_batch, deltas
+extern bool setting_direct_insert;      // meter.direct_insert
 
 // Registers them all; called once, when the library is loaded.
 void define_settings();
