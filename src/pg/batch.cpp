@@ -18,8 +18,8 @@ constexpr const char* kStatusNames[] = {"invalid", "recorded", "duplicate", "con
 // An array of `count` in the current memory context, of any size.
 template <typename T>
 T* make_array(std::size_t count) {
-    return static_cast<T*>(MemoryContextAllocHuge(CurrentMemoryContext,
-                                                  sizeof(T) * std::max<std::size_t>(count, 1)));
+    return static_cast<T*>(
+        MemoryContextAllocHuge(CurrentMemoryContext, sizeof(T) * std::max<std::size_t>(count, 1)));
 }
 
 // An item with a key, to be sorted: the digest as two numbers that compare as its bytes do.

@@ -95,8 +95,8 @@ const MeterDefinition& find(Batch& batch, const std::string_view* name, std::int
 
 // Checks that the meter takes the item, with its dimensions; each meter, and each set of dimensions
 // with it, once.
-void check_meter(Batch& batch, BatchItem& item, BatchMeter& meter,
-                 const std::string_view* name, std::int64_t number) {
+void check_meter(Batch& batch, BatchItem& item, BatchMeter& meter, const std::string_view* name,
+                 std::int64_t number) {
     if (meter.error >= 0) {
         item.error = meter.error;
         return;
@@ -151,8 +151,8 @@ BatchDimensions* share_text(Batch& batch, BatchMeter& meter, std::string_view te
     return shared;
 }
 
-// The same for a jsonb datum that lives as long as the batch, whatever its form. Throws meter::Error
-// where it holds no dimensions.
+// The same for a jsonb datum that lives as long as the batch, whatever its form. Throws
+// meter::Error where it holds no dimensions.
 BatchDimensions* share_jsonb(Batch& batch, BatchMeter& meter, Datum source) {
     Jsonb* object = DatumGetJsonbP(source);
     const std::string_view bytes{VARDATA(object), VARSIZE(object) - VARHDRSZ};
@@ -180,10 +180,10 @@ Datum take_value(Batch& batch, Datum value) {
     const NumberView number = view_numeric(value);
     batch.value_text.clear();
     // Within 10^30, in digits of base 10000, and with at most 18 decimals.
-    const bool in_bounds = number.kind == NumberKind::kFinite &&
-                           (number.count == 0 || number.weight < 7 ||
-                            (number.weight == 7 && number.digit(0) < 100)) &&
-                           decimals(number) <= static_cast<int>(kValueDecimals);
+    const bool in_bounds =
+        number.kind == NumberKind::kFinite &&
+        (number.count == 0 || number.weight < 7 || (number.weight == 7 && number.digit(0) < 100)) &&
+        decimals(number) <= static_cast<int>(kValueDecimals);
     if (!in_bounds) {
         batch.value_text = canonical_value_text(value);
         return trimmed_numeric(value);
@@ -224,8 +224,8 @@ BatchMeter& read_item(Batch& batch, BatchItem& item, const ArrayItem& source) {
         check_metadata(*source.metadata);
         item.metadata = *source.metadata;
     }
-    item.time = source.time ? to_unix_micros(DatumGetTimestampTz(*source.time))
-                            : batch.transaction_time;
+    item.time =
+        source.time ? to_unix_micros(DatumGetTimestampTz(*source.time)) : batch.transaction_time;
     return meter;
 }
 
@@ -279,11 +279,10 @@ void add_item(Batch& batch, const EventInput& event) {
         item.user = batch.copy_text(*event.user_id);
         if (event.idempotency)
             item.key = batch.copy_text(*event.idempotency);
-        const Datum value =
-            DirectFunctionCall3(numeric_in, CStringGetDatum(event.value.c_str()),
-                                ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-        item.value = PointerGetDatum(
-            batch.copy(DatumGetPointer(value), VARSIZE(DatumGetPointer(value))));
+        const Datum value = DirectFunctionCall3(numeric_in, CStringGetDatum(event.value.c_str()),
+                                                ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+        item.value =
+            PointerGetDatum(batch.copy(DatumGetPointer(value), VARSIZE(DatumGetPointer(value))));
         item.metadata = batch.empty_object;
         if (event.metadata != "{}") {
             const Datum metadata =

@@ -20,10 +20,15 @@ namespace {
 
 enum { kId, kTime, kRecordedAt, kMeter, kUser, kValue, kKey, kDimensions, kMetadata, kColumns };
 
-constexpr TableShape::Column kEventColumns[kColumns] = {
-    {"id", INT8OID},           {"timestamp", TIMESTAMPTZOID}, {"recorded_at", TIMESTAMPTZOID},
-    {"meter_id", INT4OID},     {"user_id", TEXTOID},          {"value", NUMERICOID},
-    {"idempotency", TEXTOID, true}, {"dimensions", JSONBOID}, {"metadata", JSONBOID}};
+constexpr TableShape::Column kEventColumns[kColumns] = {{"id", INT8OID},
+                                                        {"timestamp", TIMESTAMPTZOID},
+                                                        {"recorded_at", TIMESTAMPTZOID},
+                                                        {"meter_id", INT4OID},
+                                                        {"user_id", TEXTOID},
+                                                        {"value", NUMERICOID},
+                                                        {"idempotency", TEXTOID, true},
+                                                        {"dimensions", JSONBOID},
+                                                        {"metadata", JSONBOID}};
 constexpr TableShape kEventShape = {kEventColumns, kColumns, 0, true};
 
 // A partition that gets rows.

@@ -44,9 +44,10 @@ LedgerEntry entry_of_row(uint64 row) {
     return entry;
 }
 
-// One round of claiming by SQL, over the entries that `pending` lists: one statement inserts what is
-// missing, the next reads, under a snapshot of its own, what was there. Returns how many are still
-// undecided, their indexes moved to the front of `pending`: a key that was there and is gone again.
+// One round of claiming by SQL, over the entries that `pending` lists: one statement inserts what
+// is missing, the next reads, under a snapshot of its own, what was there. Returns how many are
+// still undecided, their indexes moved to the front of `pending`: a key that was there and is gone
+// again.
 int claim_round(const LedgerEntry* mine, int* pending, int count, KeyState* states,
                 LedgerEntry* taken) {
     static Statement insert = {
@@ -175,8 +176,8 @@ Probe* begin_probe(const TableWriter& ledger) {
     // It sees what is committed, what this transaction did, and what others are about to do.
     InitDirtySnapshot(probe->snapshot);
     probe->slot = table_slot_create(ledger.relation, nullptr);
-    probe->scan = index_beginscan(ledger.relation, ledger.indexes[ledger.key_index],
-                                  &probe->snapshot, 1, 0);
+    probe->scan =
+        index_beginscan(ledger.relation, ledger.indexes[ledger.key_index], &probe->snapshot, 1, 0);
     return probe;
 }
 

@@ -29,9 +29,9 @@ enum class KeyState : std::uint8_t {
     kClaimed,    // it is ours
 };
 
-// Claims the keys of new events, given in the order of their digests, each digest once: states[i] is
-// kClaimed then, or else kTaken, and taken[i] is filled in. All batches claim in that order, so no
-// two of them can deadlock. Waits for a transaction that is claiming the same key. Raises
+// Claims the keys of new events, given in the order of their digests, each digest once: states[i]
+// is kClaimed then, or else kTaken, and taken[i] is filled in. All batches claim in that order, so
+// no two of them can deadlock. Waits for a transaction that is claiming the same key. Raises
 // serialization_failure at repeatable read and above where the one that won is not visible.
 void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken);
 

@@ -85,9 +85,9 @@ METER_FUNCTION(meter_record_event) {
     event.id = next_event_id();
 
     if (event.key != 0) {
-        const LedgerEntry mine{meter::key_digest(event.meter_id, text_view(event.user), text_view(event.key)),
-                               meter::payload_fingerprint(value, dimensions.text), event.id,
-                               event.time};
+        const LedgerEntry mine{
+            meter::key_digest(event.meter_id, text_view(event.user), text_view(event.key)),
+            meter::payload_fingerprint(value, dimensions.text), event.id, event.time};
         LedgerEntry taken;
         if (!claim_key(mine, &taken)) {
             const int64 id = answer_retry(taken, mine, event, value, dimensions.text);

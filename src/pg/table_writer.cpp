@@ -72,9 +72,9 @@ bool has_columns(Relation relation, const TableShape& shape) {
         return false;
     for (int i = 0; i < descriptor->natts; ++i) {
         const FormData_pg_attribute* column = TupleDescAttr(descriptor, i);
-        if (column->attisdropped || column->attgenerated != '\0' ||
-            column->attidentity != '\0' || column->atttypid != shape.columns[i].type ||
-            column->atttypmod != -1 || (column->attnotnull && shape.columns[i].nullable) ||
+        if (column->attisdropped || column->attgenerated != '\0' || column->attidentity != '\0' ||
+            column->atttypid != shape.columns[i].type || column->atttypmod != -1 ||
+            (column->attnotnull && shape.columns[i].nullable) ||
             std::strcmp(NameStr(column->attname), shape.columns[i].name) != 0)
             return false;
     }
@@ -85,11 +85,10 @@ bool has_columns(Relation relation, const TableShape& shape) {
 // nothing that was not checked before.
 bool is_event_check(const char* expression) {
     static constexpr AttrNumber kArguments[] = {2, 5, 6, 7, 8, 9};
-    static constexpr Oid kTypes[] = {TIMESTAMPTZOID, TEXTOID, NUMERICOID,
+    static constexpr Oid kTypes[] = {TIMESTAMPTZOID, TEXTOID,  NUMERICOID,
                                      TEXTOID,        JSONBOID, JSONBOID};
-    const Oid function =
-        LookupFuncName(list_make2(makeString(pstrdup("meter")), makeString(pstrdup("is_event"))), 6,
-                       kTypes, true);
+    const Oid function = LookupFuncName(
+        list_make2(makeString(pstrdup("meter")), makeString(pstrdup("is_event"))), 6, kTypes, true);
     const auto* call = static_cast<const FuncExpr*>(stringToNode(expression));
     if (!IsA(call, FuncExpr) || !OidIsValid(function) || call->funcid != function ||
         list_length(call->args) != 6)
@@ -209,12 +208,12 @@ void close_table(TableWriter* writer) {
 RowSet make_rows(const TableWriter& writer, int count) {
     const Size rows = static_cast<Size>(Max(count, 1));
     const Size fields = rows * static_cast<Size>(writer.column_count);
-    return {count,
-            static_cast<Datum*>(
-                MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * fields)),
-            static_cast<bool*>(MemoryContextAllocHuge(CurrentMemoryContext, fields)),
-            static_cast<ItemPointerData*>(
-                MemoryContextAllocHuge(CurrentMemoryContext, sizeof(ItemPointerData) * rows))};
+    return {
+        count,
+        static_cast<Datum*>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * fields)),
+        static_cast<bool*>(MemoryContextAllocHuge(CurrentMemoryContext, fields)),
+        static_cast<ItemPointerData*>(
+            MemoryContextAllocHuge(CurrentMemoryContext, sizeof(ItemPointerData) * rows))};
 }
 
 namespace {
@@ -225,8 +224,8 @@ void insert_heap(const TableWriter& writer, RowSet& rows, const int* order) {
     constexpr int kAtOnce = 512;
     const Size columns = static_cast<Size>(writer.column_count);
     const int slots = Min(rows.count, kAtOnce);
-    const MemoryContext tuples =
-        AllocSetContextCreate(CurrentMemoryContext, "tuples to be inserted", ALLOCSET_DEFAULT_SIZES);
+    const MemoryContext tuples = AllocSetContextCreate(
+        CurrentMemoryContext, "tuples to be inserted", ALLOCSET_DEFAULT_SIZES);
     auto** slot = static_cast<TupleTableSlot**>(palloc(sizeof(TupleTableSlot*) * kAtOnce));
     const TupleDesc descriptor = RelationGetDescr(writer.relation);
     for (int i = 0; i < slots; ++i) {
@@ -343,8 +342,9 @@ int* order_rows(const TableWriter& writer, const RowSet& rows, const AttrNumber*
         for (int i = 0; i < column_count && size < kRoom; ++i) {
             const Size at = static_cast<Size>(row) * static_cast<Size>(writer.column_count) +
                             static_cast<Size>(columns[i]) - 1;
-            size = append_key(bytes, size, kRoom, TupleDescAttr(descriptor, columns[i] - 1)->atttypid,
-                              rows.values[at], rows.nulls[at]);
+            size =
+                append_key(bytes, size, kRoom, TupleDescAttr(descriptor, columns[i] - 1)->atttypid,
+                           rows.values[at], rows.nulls[at]);
         }
         std::memcpy(keys[row].words, bytes, kRoom);
         for (uint64& word : keys[row].words)

@@ -1,10 +1,10 @@
 // Writing rows into our own tables without the executor, as COPY does.
 //
-// That is right for a plain table alone: with the columns and the constraint that the install script
-// gave it, and nothing else that an insertion has to heed (triggers, rules, row security, foreign
-// keys, generated columns, unique or exclusion constraints, indexes on expressions or of a part).
-// For any other table open_table() returns nullptr, and the caller goes through SPI. Indexes on
-// plain columns that someone added are kept up.
+// That is right for a plain table alone: with the columns and the constraint that the install
+// script gave it, and nothing else that an insertion has to heed (triggers, rules, row security,
+// foreign keys, generated columns, unique or exclusion constraints, indexes on expressions or of a
+// part). For any other table open_table() returns nullptr, and the caller goes through SPI. Indexes
+// on plain columns that someone added are kept up.
 #pragma once
 
 #include "pg/compat.hpp"
@@ -28,7 +28,7 @@ struct TableShape {
     };
     const Column* columns;
     int column_count;
-    AttrNumber key;  // the column that the primary key, the one unique index, is on; 0: none
+    AttrNumber key;        // the column that the primary key, the one unique index, is on; 0: none
     bool has_event_check;  // the one CHECK is meter_event_check; else there is none
 };
 
@@ -57,8 +57,9 @@ RowSet make_rows(const TableWriter& writer, int count);
 // Whether rows may be written without the executor at all: the setting meter.direct_insert.
 bool direct_insert_allowed();
 
-// Opens the table for writing with a lock on the table and its indexes that inserting takes; nullptr
-// where it is not plain, the lock then stays. The lock is held to the end of the transaction.
+// Opens the table for writing with a lock on the table and its indexes that inserting takes;
+// nullptr where it is not plain, the lock then stays. The lock is held to the end of the
+// transaction.
 TableWriter* open_table(Oid table, const TableShape& shape);
 
 // Whether a partitioned table has nothing an insertion into it must heed but its partitions.
