@@ -52,7 +52,7 @@ int claim_round(const LedgerEntry* mine, int* pending, int count, KeyState* stat
                 LedgerEntry* taken) {
     static Statement insert = {
         "INSERT INTO meter.event_key (digest, fingerprint, event_id, event_timestamp) "
-        "SELECT * FROM unnest($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING event_id",
+        "SELECT * FROM unnest($1, $2, $3, $4) ON CONFLICT (digest) DO NOTHING RETURNING event_id",
         {UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID}};
     auto* digests = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count)));
     auto* fingerprints = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count)));
@@ -127,7 +127,7 @@ int claim_round(const LedgerEntry* mine, int* pending, int count, KeyState* stat
 bool claim_by_sql(const LedgerEntry& mine, LedgerEntry* taken) {
     static Statement insert = {
         "INSERT INTO meter.event_key (digest, fingerprint, event_id, event_timestamp) "
-        "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        "VALUES ($1, $2, $3, $4) ON CONFLICT (digest) DO NOTHING",
         {UUIDOID, INT8OID, INT8OID, TIMESTAMPTZOID}};
     static Statement select = {
         "SELECT digest, fingerprint, event_id, event_timestamp FROM meter.event_key "

@@ -154,6 +154,12 @@ bool is_plain(Relation relation, const TableShape& shape) {
     return plain;
 }
 
+// For whoever wonders why recording is slow, and for tests.
+void report_not_plain(Relation relation) {
+    ereport(DEBUG1, (errmsg_internal("rows of \"%s\" are written by SQL: the table is not plain",
+                                     RelationGetRelationName(relation))));
+}
+
 }  // namespace
 
 bool direct_insert_allowed() {
@@ -161,7 +167,11 @@ bool direct_insert_allowed() {
 }
 
 bool is_plain_parent(Relation relation, const TableShape& shape) {
-    return relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE && is_plain(relation, shape);
+    const bool plain =
+        relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE && is_plain(relation, shape);
+    if (!plain)
+        report_not_plain(relation);
+    return plain;
 }
 
 TableWriter* open_table(Oid table, const TableShape& shape) {
@@ -170,6 +180,7 @@ TableWriter* open_table(Oid table, const TableShape& shape) {
         return nullptr;
     if (relation->rd_rel->relkind != RELKIND_RELATION ||
         relation->rd_rel->relam != HEAP_TABLE_AM_OID || !is_plain(relation, shape)) {
+        report_not_plain(relation);
         table_close(relation, NoLock);
         return nullptr;
     }
@@ -194,6 +205,7 @@ TableWriter* open_table(Oid table, const TableShape& shape) {
     }
     if (plain && (shape.key == 0 || writer->key_index >= 0))
         return writer;
+    report_not_plain(relation);
     close_table(writer);
     return nullptr;
 }
