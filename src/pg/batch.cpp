@@ -82,6 +82,7 @@ Keys* collect_keys(Batch& batch) {
         keys->count += batch.item(i).status == ItemStatus::kRecorded && batch.item(i).key != 0;
     if (keys->count == 0)
         return keys;
+    CHECK_FOR_INTERRUPTS();
     keys->items = make_array<KeyedItem>(keys->count);
     std::size_t at = 0;
     for (std::size_t i = 0; i < batch.size(); ++i) {
@@ -129,36 +130,56 @@ void assign_ids(Batch& batch, const Keys& keys) {
         keys.entries[i].event_id = batch.item(keys.items[keys.starts[i]].index).event_id;
 }
 
-// Notes for the conflicting items of digest `i` what they conflict with.
-void report_conflicts(Batch& batch, const Keys& keys, int i) {
-    RecordedPayload recorded{"(unknown)", "(unknown)"};
-    bool known = false;
+// Notes for the conflicting items of digest `i` that they conflict with `recorded`.
+void report_conflicts(Batch& batch, const Keys& keys, int i, const RecordedPayload& recorded) {
     for (std::size_t at = keys.starts[i]; at < keys.starts[i + 1]; ++at) {
         BatchItem& item = batch.item(keys.items[at].index);
-        if (item.status != ItemStatus::kConflict)
-            continue;
-        if (!known && keys.states[i] == KeyState::kClaimed) {
-            const BatchItem& winner = batch.item(keys.items[keys.starts[i]].index);
-            recorded = {value_text_of(winner), winner.dimensions->text};
-        } else if (!known) {
-            read_payload(keys.taken[i], item.meter_id, &recorded);
+        if (item.status == ItemStatus::kConflict)
+            batch.set_conflict(item, value_text_of(item), recorded.value, recorded.dimensions);
+    }
+}
+
+// Reads what the conflicting items of the digests in `wanted` conflict with, and notes it.
+void report_recorded(Batch& batch, const Keys& keys, PayloadRequest* wanted, int count) {
+    struct Target {
+        Batch& batch;
+        const Keys& keys;
+    } target{batch, keys};
+    read_payloads(
+        wanted, count,
+        [](void* self, int number, const RecordedPayload& payload) {
+            const auto* to = static_cast<const Target*>(self);
+            report_conflicts(to->batch, to->keys, number, payload);
+        },
+        &target);
+    // What is gone meanwhile.
+    for (int i = 0; i < count; ++i) {
+        const int digest = wanted[i].number;
+        for (std::size_t at = keys.starts[digest]; at < keys.starts[digest + 1]; ++at) {
+            const BatchItem& item = batch.item(keys.items[at].index);
+            if (item.status == ItemStatus::kConflict && item.error < 0) {
+                report_conflicts(batch, keys, digest, {"(unknown)", "(unknown)"});
+                break;
+            }
         }
-        known = true;
-        batch.set_conflict(item, value_text_of(item), recorded.value, recorded.dimensions);
     }
 }
 
 // Judges every item that has a key: against the event that has it in the ledger, or against the
 // first item with it, those with another payload are in conflict, the rest are duplicates.
 void judge(Batch& batch, const Keys& keys) {
+    constexpr int kAtOnce = 10'000;
     const MemoryContext scratch =
         AllocSetContextCreate(CurrentMemoryContext, "conflicts of a batch", ALLOCSET_SMALL_SIZES);
     const MemoryContext caller_context = MemoryContextSwitchTo(scratch);
+    PayloadRequest* wanted = nullptr;
+    int wanted_count = 0;
     for (int i = 0; i < keys.digests; ++i) {
         if (i % 256 == 0)
             CHECK_FOR_INTERRUPTS();
         const bool is_new = keys.states[i] == KeyState::kClaimed;
         const LedgerEntry& entry = is_new ? keys.entries[i] : keys.taken[i];
+        const BatchItem& first = batch.item(keys.items[keys.starts[i]].index);
         bool conflicts = false;
         for (std::size_t at = keys.starts[i] + (is_new ? 1 : 0); at < keys.starts[i + 1]; ++at) {
             BatchItem& item = batch.item(keys.items[at].index);
@@ -167,11 +188,22 @@ void judge(Batch& batch, const Keys& keys) {
             item.event_id = entry.event_id;
             conflicts |= !same;
         }
-        if (conflicts) {
-            report_conflicts(batch, keys, i);
-            MemoryContextReset(scratch);
+        if (!conflicts)
+            continue;
+        if (is_new) {
+            report_conflicts(batch, keys, i, {value_text_of(first), first.dimensions->text});
+            continue;
+        }
+        if (wanted == nullptr)
+            wanted = make_array<PayloadRequest>(kAtOnce);
+        wanted[wanted_count++] = {first.meter_id, entry.event_time, entry.event_id, i};
+        if (wanted_count == kAtOnce) {
+            report_recorded(batch, keys, wanted, wanted_count);
+            wanted_count = 0;
         }
     }
+    if (wanted_count > 0)
+        report_recorded(batch, keys, wanted, wanted_count);
     MemoryContextSwitchTo(caller_context);
     MemoryContextDelete(scratch);
 }

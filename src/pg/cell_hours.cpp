@@ -12,18 +12,7 @@ namespace meter::pg {
 
 namespace {
 
-enum Argument {
-    kDay,
-    kFirst,
-    kLast,
-    kCount,
-    kLastId,
-    kSum,
-    kMin,
-    kMax,
-    kLastValue,
-    kHours
-};
+enum Argument { kDay, kFirst, kLast, kCount, kLastId, kSum, kMin, kMax, kLastValue, kHours };
 
 // The hours of a cell and their memory. It lives in a memory context.
 struct Unpacked {

@@ -139,11 +139,12 @@ void put_event(const RowSet& rows, int row, const NewEvent& event, Datum recorde
     nulls[kKey] = event.key == 0;
 }
 
-// Writes the events of one partition, one user's side by side: what a statement writes is read by
-// user later, and the entries of that index then follow each other too.
+// Writes the events of one partition, those of one meter in the order of time: the entries that
+// follow each other in that index are then of neighbouring rows, by which PostgreSQL knows that
+// they are appended, and fills the index's pages instead of splitting each in half.
 void insert_into(const Target& target, int number, const Targets& targets, const NewEvent* events,
                  int count) {
-    static constexpr AttrNumber kByUser[] = {kUser + 1, kMeter + 1, kTime + 1};
+    static constexpr AttrNumber kByTime[] = {kMeter + 1, kTime + 1, kId + 1};
     const Datum recorded_at = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
     RowSet rows = make_rows(*target.writer, target.count);
     int row = 0;
@@ -151,7 +152,7 @@ void insert_into(const Target& target, int number, const Targets& targets, const
         if (targets.of_event[i] == number)
             put_event(rows, row++, events[i], recorded_at);
     insert_rows(*target.writer, rows,
-                row > 1 ? order_rows(*target.writer, rows, kByUser, lengthof(kByUser)) : nullptr);
+                row > 1 ? order_rows(*target.writer, rows, kByTime, lengthof(kByTime)) : nullptr);
 }
 
 }  // namespace

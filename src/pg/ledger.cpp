@@ -305,22 +305,76 @@ void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntr
     MemoryContextDelete(chunk_context);
 }
 
-bool read_payload(const LedgerEntry& entry, int32 meter_id, RecordedPayload* payload) {
+void read_payloads(PayloadRequest* requests, int count,
+                   void (*take)(void* self, int number, const RecordedPayload& payload),
+                   void* self) {
     // Not by the user: the planner would then take the index of users, and read all that the user
-    // has at this instant, which after a large batch without timestamps is all of it.
+    // has at this instant. A batch without timestamps has one for all its events, so those of one
+    // instant are asked for together.
     static Statement select = {
-        "SELECT value, dimensions FROM meter.meter_event "
-        "WHERE meter_id = $1 AND \"timestamp\" = $2 AND id = $3",
-        {INT4OID, TIMESTAMPTZOID, INT8OID},
+        "SELECT id, value, dimensions FROM meter.meter_event "
+        "WHERE meter_id = $1 AND \"timestamp\" = $2 AND id BETWEEN $3 AND $4",
+        {INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID},
         true};
-    const Datum values[] = {Int32GetDatum(meter_id), TimestampTzGetDatum(entry.event_time),
-                            Int64GetDatum(entry.event_id)};
-    if (run(select, values, nullptr, Run::kWrite) == 0)
+    std::sort(requests, requests + count, [](const PayloadRequest& a, const PayloadRequest& b) {
+        return a.meter_id != b.meter_id ? a.meter_id < b.meter_id
+               : a.time != b.time       ? a.time < b.time
+                                        : a.event_id < b.event_id;
+    });
+    const MemoryContext row_context =
+        AllocSetContextCreate(CurrentMemoryContext, "recorded payloads", ALLOCSET_SMALL_SIZES);
+    const MemoryContext caller_context = MemoryContextSwitchTo(row_context);
+    for (int start = 0, end = 0; start < count; start = end) {
+        CHECK_FOR_INTERRUPTS();
+        while (end < count && requests[end].meter_id == requests[start].meter_id &&
+               requests[end].time == requests[start].time)
+            ++end;
+        const Datum values[] = {
+            Int32GetDatum(requests[start].meter_id), TimestampTzGetDatum(requests[start].time),
+            Int64GetDatum(requests[start].event_id), Int64GetDatum(requests[end - 1].event_id)};
+        const uint64 rows = run(select, values, nullptr, Run::kWrite);
+        for (uint64 row = 0; row < rows; ++row) {
+            bool null;
+            const int64 id = DatumGetInt64(result(row, 1, &null));
+            const PayloadRequest* request = std::lower_bound(
+                requests + start, requests + end, id,
+                [](const PayloadRequest& a, int64 wanted) { return a.event_id < wanted; });
+            if (request == requests + end || request->event_id != id)
+                continue;
+            const RecordedPayload payload = {canonical_value_text(result(row, 2, &null)),
+                                             canonical_dimensions(result(row, 3, &null)).text};
+            for (; request < requests + end && request->event_id == id; ++request)
+                take(self, request->number, payload);
+            MemoryContextReset(row_context);
+        }
+        SPI_freetuptable(SPI_tuptable);
+    }
+    MemoryContextSwitchTo(caller_context);
+    MemoryContextDelete(row_context);
+}
+
+namespace {
+
+void keep_payload(void* self, int, const RecordedPayload& payload) {
+    // Copied out of what is reset.
+    auto* kept = static_cast<RecordedPayload*>(self);
+    const auto copy = [](std::string_view text) {
+        auto* bytes = static_cast<char*>(SPI_palloc(text.size() + 1));
+        std::memcpy(bytes, text.data(), text.size());
+        return std::string_view{bytes, text.size()};
+    };
+    *kept = {copy(payload.value), copy(payload.dimensions)};
+}
+
+}  // namespace
+
+bool read_payload(const LedgerEntry& entry, int32 meter_id, RecordedPayload* payload) {
+    PayloadRequest request{meter_id, entry.event_time, entry.event_id, 0};
+    RecordedPayload found{};
+    read_payloads(&request, 1, keep_payload, &found);
+    if (found.value.empty())
         return false;
-    bool null;
-    payload->value = canonical_value_text(result(0, 1, &null));
-    payload->dimensions = canonical_dimensions(result(0, 2, &null)).text;
-    SPI_freetuptable(SPI_tuptable);
+    *payload = found;
     return true;
 }
 

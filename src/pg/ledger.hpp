@@ -38,11 +38,27 @@ void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntr
 // The same for one key. True: it is ours. False: an event has it, and *taken says which.
 bool claim_key(const LedgerEntry& mine, LedgerEntry* taken);
 
-// The payload an event was recorded with, for telling what differs; false where it is gone.
+// The payload an event was recorded with, for telling what differs.
 struct RecordedPayload {
     std::string_view value;       // canonical, in the current memory context
     std::string_view dimensions;  // likewise
 };
+
+// Reads the payload of the event that `entry` is about; false where it is gone.
 bool read_payload(const LedgerEntry& entry, int32 meter_id, RecordedPayload* payload);
+
+// An event whose payload is wanted.
+struct PayloadRequest {
+    int32 meter_id;
+    TimestampTz time;
+    int64 event_id;
+    int number;  // the caller's
+};
+
+// The same for many: calls `take` with the number and the payload of each that is found, in any
+// order, in a memory context that is reset afterwards. Orders the requests.
+void read_payloads(PayloadRequest* requests, int count,
+                   void (*take)(void* self, int number, const RecordedPayload& payload),
+                   void* self);
 
 }  // namespace meter::pg

@@ -54,6 +54,7 @@ Column read_column(FunctionCallInfo fcinfo, int index, const char* name, Oid typ
     Column column{name};
     if (PG_ARGISNULL(index))
         return column;
+    CHECK_FOR_INTERRUPTS();
     ArrayType* array = PG_GETARG_ARRAYTYPE_P(index);
     if (ARR_NDIM(array) > 1)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

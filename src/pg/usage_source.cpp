@@ -302,8 +302,7 @@ int time_parameter(QueryText* query, int64 unix_micros) {
 void append_spans(QueryText* query, const std::vector<TimeSpan>& spans, const char* alias) {
     const int starts = add_parameter(query, TIMESTAMPTZARRAYOID, time_array(spans, false));
     const int ends = add_parameter(query, TIMESTAMPTZARRAYOID, time_array(spans, true));
-    appendStringInfo(&query->sql, "unnest($%d, $%d) AS %s (start, stop)", starts, ends,
-                     alias);
+    appendStringInfo(&query->sql, "unnest($%d, $%d) AS %s (start, stop)", starts, ends, alias);
 }
 
 // "(SELECT range_agg ...)": spans as a multirange, made once a query.

@@ -83,9 +83,9 @@ for my $kind (['random', 0], ['time-ordered', 1]) {
     my $count = sql('SELECT count(*) FROM meter.meter_event');
     my $expected = sql('SELECT count(*) FROM hand.usage_event');
     die "there are $count events, and $expected by hand\n" if $count != $expected;
-    add_row("$keys keys", 'bytes an event, rollups apart',
-        map { significant($_) } (my $ours = bytes_of("SELECT 'meter.event_key'::regclass UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'meter.meter_event'::regclass") / $count),
-        (my $theirs = bytes_of("SELECT 'hand.usage_event'::regclass") / $count), $theirs / $ours);
+    my $ours = bytes_of("SELECT 'meter.event_key'::regclass UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'meter.meter_event'::regclass");
+    my $theirs = bytes_of("SELECT 'hand.usage_event'::regclass");
+    add_row("$keys keys", 'bytes an event, rollups apart', (map { significant($_ / $count) } $ours, $theirs), significant($theirs / $ours));
     sql('VACUUM ANALYZE');
 }
 1;
