@@ -167,6 +167,7 @@ TableWriter* open_ledger() {
 // A look at the ledger's index, for one key after the other.
 struct Probe {
     IndexScanDesc scan;
+    ScanKeyData key;
     TupleTableSlot* slot;
     SnapshotData snapshot;
 };
@@ -175,6 +176,7 @@ Probe* begin_probe(const TableWriter& ledger) {
     auto* probe = static_cast<Probe*>(palloc0(sizeof(Probe)));
     // It sees what is committed, what this transaction did, and what others are about to do.
     InitDirtySnapshot(probe->snapshot);
+    ScanKeyInit(&probe->key, 1, BTEqualStrategyNumber, F_UUID_EQ, static_cast<Datum>(0));
     probe->slot = table_slot_create(ledger.relation, nullptr);
     probe->scan =
         index_beginscan(ledger.relation, ledger.indexes[ledger.key_index], &probe->snapshot, 1, 0);
@@ -184,9 +186,8 @@ Probe* begin_probe(const TableWriter& ledger) {
 // Who has the key, if anyone. Where several rows say so, all but the one that stands are about to
 // give way to it.
 KeyState look_up(Probe* probe, const Digest& digest, LedgerEntry* taken) {
-    ScanKeyData key;
-    ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, uuid_datum(digest));
-    index_rescan(probe->scan, &key, 1, nullptr, 0);
+    probe->key.sk_argument = uuid_datum(digest);
+    index_rescan(probe->scan, &probe->key, 1, nullptr, 0);
     KeyState state = KeyState::kFree;
     while (state != KeyState::kTaken &&
            index_getnext_slot(probe->scan, ForwardScanDirection, probe->slot)) {
