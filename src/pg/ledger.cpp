@@ -13,6 +13,7 @@
 extern "C" {
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "catalog/catalog.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/numeric.h"
@@ -212,16 +213,30 @@ void end_probe(Probe* probe) {
     pfree(probe);
 }
 
+// For how many keys more it pays to look first whether they are free. To look costs as much as to
+// enter a key; not to look costs, where a key is taken, a row and an entry that only VACUUM
+// removes. So a session looks for a while after each key that it found taken, and else at the first
+// of each batch: it may be sent again as a whole.
+int keys_to_look_at = 0;
+constexpr int kWary = 1024;
+constexpr int kAtHand = 64;
+
 // Claims the keys by writing their rows, in order: no key is claimed before all lesser ones are, so
-// that batches wait for each other in one direction. Some keys at a time: the pages of the index in
-// which they were not found are then at hand where they are to go. `rows` has room for all.
+// that batches wait for each other in one direction. At most kAtHand at a time: the pages of the
+// index in which they were not found are then at hand where they are to go. `rows` has room for
+// all.
 void claim_directly(const TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int count,
                     KeyState* states, LedgerEntry* taken, RowSet& rows) {
+    const bool look = keys_to_look_at > 0;
+    if (look)
+        keys_to_look_at = Max(keys_to_look_at - count, 0);
     rows.count = 0;
     for (int i = 0; i < count; ++i) {
-        states[i] = look_up(probe, mine[i].digest, &taken[i]);
-        if (states[i] != KeyState::kFree)
+        states[i] = look ? look_up(probe, mine[i].digest, &taken[i]) : KeyState::kFree;
+        if (states[i] != KeyState::kFree) {
+            keys_to_look_at = kWary;
             continue;
+        }
         const Size at = static_cast<Size>(rows.count++) * kColumns;
         rows.values[at + kDigest] = uuid_datum(mine[i].digest);
         rows.values[at + kFingerprint] = Int64GetDatum(mine[i].fingerprint);
@@ -233,20 +248,28 @@ void claim_directly(const TableWriter& ledger, Probe* probe, const LedgerEntry* 
     insert_rows(ledger, rows, nullptr);
     int row = 0;
     for (int i = 0; i < count; ++i) {
+        if (states[i] == KeyState::kTaken)
+            continue;
         if (states[i] == KeyState::kFree) {
             if (insert_key(ledger, rows, row++)) {
                 states[i] = KeyState::kClaimed;
                 continue;
             }
+            keys_to_look_at = kWary;
             CommandCounterIncrement();
             remove_row(ledger, rows, row - 1);
-        } else if (states[i] == KeyState::kContested) {
-            // Whoever contested it may be done by now.
-            states[i] = look_up(probe, mine[i].digest, &taken[i]);
         }
+        // Whoever contested it may be done by now.
+        states[i] = look_up(probe, mine[i].digest, &taken[i]);
         if (states[i] != KeyState::kTaken)
             states[i] = claim_by_sql(mine[i], &taken[i]) ? KeyState::kClaimed : KeyState::kTaken;
     }
+}
+
+// Whether rows that are removed again could be seen by logical decoding: a subscriber would fail on
+// the key that is there already. Keys are then claimed by SQL, which has means of its own.
+bool is_decoded(const TableWriter& ledger) {
+    return RelationIsLogicallyLogged(ledger.relation);
 }
 
 // Claims keys by SQL, in as many rounds as it takes.
@@ -254,7 +277,8 @@ void claim_in_rounds(const LedgerEntry* mine, int count, KeyState* states, Ledge
     auto* pending = static_cast<int*>(palloc(sizeof(int) * static_cast<Size>(count)));
     int left = 0;
     for (int i = 0; i < count; ++i)
-        pending[left++] = i;
+        if (states[i] != KeyState::kTaken)
+            pending[left++] = i;
     while (left > 0) {
         CHECK_FOR_INTERRUPTS();
         left = claim_round(mine, pending, left, states, taken);
@@ -269,37 +293,47 @@ bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
         return claim_by_sql(mine, taken);
     KeyState state;
     Probe* probe = begin_probe(*ledger);
-    RowSet rows = make_rows(*ledger, 1);
-    claim_directly(*ledger, probe, &mine, 1, &state, taken, rows);
+    if (is_decoded(*ledger)) {
+        state = look_up(probe, mine.digest, taken);
+    } else {
+        RowSet rows = make_rows(*ledger, 1);
+        claim_directly(*ledger, probe, &mine, 1, &state, taken, rows);
+    }
     end_probe(probe);
     close_table(ledger);
     CommandCounterIncrement();
-    return state == KeyState::kClaimed;
+    return state == KeyState::kClaimed || (state != KeyState::kTaken && claim_by_sql(mine, taken));
 }
 
 void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken) {
     // Bounds the memory of a statement; a larger chunk gains nothing.
     constexpr int kChunk = 10'000;
-    constexpr int kAtHand = 64;
     const MemoryContext chunk_context =
         AllocSetContextCreate(CurrentMemoryContext, "keys of a batch", ALLOCSET_DEFAULT_SIZES);
     const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
+    std::fill_n(states, count, KeyState::kFree);
+    keys_to_look_at = Max(keys_to_look_at, kAtHand);
     for (int start = 0; start < count; start += kChunk) {
         const int end = Min(start + kChunk, count);
+        bool by_sql = true;
         if (TableWriter* ledger = open_ledger()) {
+            by_sql = is_decoded(*ledger);
             Probe* probe = begin_probe(*ledger);
             RowSet rows = make_rows(*ledger, kAtHand);
             for (int i = start; i < end; i += kAtHand) {
                 CHECK_FOR_INTERRUPTS();
-                claim_directly(*ledger, probe, mine + i, Min(kAtHand, end - i), states + i,
-                               taken + i, rows);
+                const int some = Min(kAtHand, end - i);
+                if (!by_sql)
+                    claim_directly(*ledger, probe, mine + i, some, states + i, taken + i, rows);
+                for (int j = i; by_sql && j < i + some; ++j)
+                    states[j] = look_up(probe, mine[j].digest, &taken[j]);
             }
             end_probe(probe);
             close_table(ledger);
             CommandCounterIncrement();
-        } else {
-            claim_in_rounds(mine + start, end - start, states + start, taken + start);
         }
+        if (by_sql)
+            claim_in_rounds(mine + start, end - start, states + start, taken + start);
         MemoryContextReset(chunk_context);
     }
     MemoryContextSwitchTo(caller_context);
