@@ -155,6 +155,15 @@ SELECT count(*) FILTER (WHERE dimensions @> '{"model": "m1"}'), count(*) FILTER 
        count(*) FILTER (WHERE idempotency = 'key-9'), count(*) FILTER (WHERE value > 98), sum(value) FILTER (WHERE value > 98) FROM meter.meter_event;
 ROLLBACK;
 
+-- A few keys that are there already, among many new ones: written first, found out by the index, and taken back.
+TRUNCATE meter.meter_event, meter.event_key, meter.rollup_pending;
+SELECT status, count(*) FROM meter.record_events(array_fill('calls'::text, ARRAY[3]), array_fill('few'::text, ARRAY[3]), '{1,2,3}', NULL, '{k5000,k5001,k5002}', NULL) GROUP BY status;
+SELECT status, count(*), string_agg(error, '; ' ORDER BY ordinal) FROM meter.record_events(array_fill('calls'::text, ARRAY[10000]), array_fill('few'::text, ARRAY[10000]), array_fill(2::numeric, ARRAY[10000]), NULL,
+    (SELECT array_agg('k' || i) FROM generate_series(1, 10000) AS i), NULL) GROUP BY status ORDER BY status;
+SELECT count(*) AS keys, count(DISTINCT digest) AS digests, count(DISTINCT event_id) AS events, (SELECT count(*) FROM meter.meter_event) AS stored FROM meter.event_key;
+SELECT status, count(*) FROM meter.record_events(array_fill('calls'::text, ARRAY[10000]), array_fill('few'::text, ARRAY[10000]), array_fill(2::numeric, ARRAY[10000]), NULL,
+    (SELECT array_agg('k' || i) FROM generate_series(1, 10000) AS i), NULL) GROUP BY status ORDER BY status;
+
 -- What one statement records the next one sees, and the same one too where it calls twice; a savepoint takes it back.
 BEGIN;
 TRUNCATE meter.meter_event, meter.event_key, meter.rollup_pending;
