@@ -3,7 +3,7 @@
 TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
 SET TIME ZONE 'UTC';
 SELECT count(*) FROM meter.create_meter('tokens', dimensions => '{model,region}') AS t, meter.create_meter('calls', 'count') AS c;
-SELECT count(*) > 0 AS made FROM meter.create_partitions(0, '2026-01-01');
+CREATE TEMPORARY TABLE made AS SELECT * FROM meter.create_partitions(0, '2026-01-01') AS p (partition);
 
 CREATE TEMPORARY TABLE answer (form text, ordinal integer, event_id bigint, status text, error text);
 -- What a payload leaves behind, without what differs from run to run.
@@ -175,5 +175,15 @@ ROLLBACK TO s;
 SELECT status FROM meter.ingest('{"event_name": "calls", "user_id": "seen", "idempotency": "twice"}');
 SELECT value, event_count FROM meter.usage('calls', now() - interval '1 day', now() + interval '1 day');
 ROLLBACK;
+TRUNCATE meter.meter_event, meter.event_key, meter.rollup_pending;
+DO $$
+DECLARE
+    name regclass;
+BEGIN
+    FOR name IN SELECT partition FROM pg_temp.made LOOP
+        EXECUTE 'DROP TABLE ' || name;
+    END LOOP;
+END
+$$;
 DROP TABLE log, users;
 DROP FUNCTION note(), double();
