@@ -102,7 +102,7 @@ $node->start;
 SKIP:
 {
 	skip 'test_decoding is not installed', 2
-		if $node->safe_psql('postgres', "SELECT count(*) FROM pg_ls_dir(setting) AS f, pg_config WHERE name = 'PKGLIBDIR' AND f = 'test_decoding.so'") eq '0';
+		if $node->safe_psql('postgres', "SELECT count(*) FROM pg_config, pg_ls_dir(setting) AS f WHERE name = 'PKGLIBDIR' AND f = 'test_decoding.so'") eq '0';
 	$node->safe_psql('postgres', "SELECT pg_create_logical_replication_slot('s', 'test_decoding')");
 	my $mixed = "SELECT status, count(*) FROM batch, meter.record_events(names[1:20000], array_fill('decoded'::text, ARRAY[20000]), NULL, NULL, %s || keys[1:%d], NULL) AS r GROUP BY status ORDER BY status";
 	$node->safe_psql('postgres', sprintf($mixed, "keys[50001:50005]", 19995) =~ s/20000/5/gr =~ s/19995/0/r);
