@@ -31,10 +31,21 @@ class Hasher {
     Hasher(const Hasher&) = delete;
     Hasher& operator=(const Hasher&) = delete;
 
-    void begin() { check(EVP_DigestInit_ex2(context_, algorithm_, nullptr)); }
+    void begin() {
+        check(EVP_DigestInit_ex2(context_, algorithm_, nullptr));
+        buffered_ = 0;
+    }
 
     void bytes(std::string_view bytes) {
-        check(EVP_DigestUpdate(context_, bytes.data(), bytes.size()));
+        if (bytes.size() > sizeof buffer_ - buffered_) {
+            flush();
+            if (bytes.size() > sizeof buffer_) {
+                check(EVP_DigestUpdate(context_, bytes.data(), bytes.size()));
+                return;
+            }
+        }
+        std::memcpy(buffer_ + buffered_, bytes.data(), bytes.size());
+        buffered_ += bytes.size();
     }
 
     // A field and, before it, its length: ("a", "bc") and ("ab", "c") must differ.
@@ -45,14 +56,14 @@ class Hasher {
 
     // Big-endian, whatever the machine.
     void number(std::uint32_t value) {
-        const std::uint8_t bytes[4] = {
-            static_cast<std::uint8_t>(value >> 24), static_cast<std::uint8_t>(value >> 16),
-            static_cast<std::uint8_t>(value >> 8), static_cast<std::uint8_t>(value)};
-        check(EVP_DigestUpdate(context_, bytes, sizeof bytes));
+        const char encoded[4] = {static_cast<char>(value >> 24), static_cast<char>(value >> 16),
+                                 static_cast<char>(value >> 8), static_cast<char>(value)};
+        bytes({encoded, sizeof encoded});
     }
 
     Sha256 end() {
         Sha256 out;
+        flush();
         check(EVP_DigestFinal_ex(context_, out.data(), nullptr));
         return out;
     }
@@ -63,8 +74,16 @@ class Hasher {
             throw std::runtime_error("SHA-256 failed");
     }
 
+    void flush() {
+        check(EVP_DigestUpdate(context_, buffer_, buffered_));
+        buffered_ = 0;
+    }
+
     EVP_MD_CTX* context_;
     EVP_MD* algorithm_;
+    // Each update costs as much as hashing a few fields does.
+    char buffer_[1024];
+    std::size_t buffered_ = 0;
 };
 
 Hasher& hasher() {

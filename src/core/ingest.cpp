@@ -313,7 +313,8 @@ void parse_lines(std::string_view payload, std::size_t from, Progress& progress,
 }  // namespace
 
 void parse_events(std::string_view payload, const IngestLimits& limits,
-                  const std::function<void()>& on_progress, std::vector<EventInput>& events) {
+                  const std::function<void()>& on_progress, std::vector<EventInput>& events,
+                  const std::function<void()>& on_events) {
     if (payload.size() > limits.max_bytes)
         throw Error(ErrorKind::kLimitExceeded,
                     "payload has more than " + std::to_string(limits.max_bytes) + " bytes", {},
@@ -329,7 +330,7 @@ void parse_events(std::string_view payload, const IngestLimits& limits,
     if (first == payload.size())
         return;
 
-    ItemReader items(limits, progress, events);
+    ItemReader items(limits, progress, events, on_events);
     const auto parse_whole = [&](bool in_array) {
         progress.restart(payload);
         if (const auto malformed = parse(payload.substr(first), in_array, progress, items))

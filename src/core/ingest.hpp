@@ -24,7 +24,12 @@ struct IngestLimits {
 // for one string; kInvalidText for malformed JSON, with line, column and byte in the detail.
 // `on_progress` is called once for each 16 kB of text, inside an item too, and while the names of
 // a large object are compared, so that the caller can look for a cancel request; it may throw.
+//
+// `on_events`, where there is one, is called between items whenever `events` has kEventsAtOnce, and
+// may take them away; it may throw. What is left at the end is in `events`.
+inline constexpr std::size_t kEventsAtOnce = 256;
 void parse_events(std::string_view payload, const IngestLimits& limits,
-                  const std::function<void()>& on_progress, std::vector<EventInput>& events);
+                  const std::function<void()>& on_progress, std::vector<EventInput>& events,
+                  const std::function<void()>& on_events = {});
 
 }  // namespace meter

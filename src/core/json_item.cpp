@@ -152,6 +152,8 @@ void ItemReader::begin() {
         throw Error(ErrorKind::kLimitExceeded,
                     "payload holds more than " + std::to_string(limits_.max_events) + " events", {},
                     "Send fewer at a time, or raise meter.max_batch_events.");
+    if (on_events_ && events_.size() >= kEventsAtOnce)
+        on_events_();
     ++items_;
     place_ = Place::kItem;
     in_data_ = false;

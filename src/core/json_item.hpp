@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,8 +27,13 @@ namespace meter {
 // caller's progress callback throws; nothing else that is an Error.
 class ItemReader {
   public:
-    ItemReader(const IngestLimits& limits, Progress& progress, std::vector<EventInput>& events)
-        : limits_(limits), progress_(progress), events_(events), metadata_(progress) {}
+    ItemReader(const IngestLimits& limits, Progress& progress, std::vector<EventInput>& events,
+               const std::function<void()>& on_events)
+        : limits_(limits),
+          progress_(progress),
+          events_(events),
+          on_events_(on_events),
+          metadata_(progress) {}
 
     void start_object();
     void end_object();
@@ -105,6 +111,7 @@ class ItemReader {
     const IngestLimits& limits_;
     Progress& progress_;
     std::vector<EventInput>& events_;
+    const std::function<void()>& on_events_;
     std::size_t items_ = 0;     // that have begun
     std::size_t finished_ = 0;  // that are in events_
 

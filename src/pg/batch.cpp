@@ -1,240 +1,228 @@
 #include "pg/batch.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
-#include <unordered_map>
 
-#include "core/conflict.hpp"
-#include "core/dimensions.hpp"
-#include "core/text.hpp"
-#include "core/timestamp.hpp"
 #include "pg/event.hpp"
 #include "pg/ledger.hpp"
 #include "pg/memory.hpp"
-#include "pg/settings.hpp"
 #include "pg/values.hpp"
-
-extern "C" {
-#include "catalog/pg_type.h"
-#include "utils/fmgrprotos.h"
-#include "utils/numeric.h"
-}
 
 namespace meter::pg {
 
 namespace {
 
-// How an item ended.
-enum class Status : std::uint8_t { kInvalid, kRecorded, kDuplicate, kConflict };
-
 constexpr const char* kStatusNames[] = {"invalid", "recorded", "duplicate", "conflict"};
 
-// What becomes of one item of the batch.
-struct Item {
-    Digest digest;
-    std::int64_t fingerprint;
-    std::int64_t event_id;
-    std::int64_t time;  // microseconds since 1970
-    std::int32_t meter_id;
-    Status status;
+// An array of `count` in the current memory context, of any size.
+template <typename T>
+T* make_array(std::size_t count) {
+    return static_cast<T*>(
+        MemoryContextAllocHuge(CurrentMemoryContext, sizeof(T) * std::max<std::size_t>(count, 1)));
+}
+
+// An item with a key, to be sorted: the digest as two numbers that compare as its bytes do.
+struct KeyedItem {
+    std::uint64_t high;
+    std::uint64_t low;
+    std::uint32_t index;
+
+    bool operator<(const KeyedItem& other) const {
+        return high != other.high ? high < other.high
+               : low != other.low ? low < other.low
+                                  : index < other.index;
+    }
+    bool same_digest(const KeyedItem& other) const {
+        return high == other.high && low == other.low;
+    }
 };
 
-// A batch under way. It holds what needs destructors, so it lives in a memory context; its methods
-// make no PostgreSQL calls.
-struct Batch {
-    explicit Batch(std::vector<EventInput>& inputs) : events(inputs), items(inputs.size()) {}
-
-    // Checks what needs no catalog, and computes digest and fingerprint.
-    void prepare(std::size_t index, std::int64_t now, std::int64_t transaction_time,
-                 std::int64_t max_lead);
-
-    // Fills `keyed` with the valid items that have a key, ordered by digest and then by ordinal.
-    void order_keys();
-
-    // Judges the items of one digest, keyed[first..last), against the ledger's entry for it: those
-    // with another payload than `fingerprint` are in conflict, the rest are duplicates of the
-    // event; except for the first item where `first_is_new`: that one is the event.
-    void judge(std::size_t first, std::size_t last, bool first_is_new, std::int64_t event_id,
-               std::int64_t fingerprint);
-
-    // Where item `index` conflicts with the payload (value, dimensions) that its key stands for.
-    void set_conflict(std::size_t index, std::string_view value, std::string_view dimensions);
-
-    void set_error(std::size_t index, const Error& error) {
-        events[index].error = error;
-        items[index].status = Status::kInvalid;
-    }
-
-    // What is wrong with an item, in one line: the result has one column for it.
-    std::string_view error_line(std::size_t index);
-
-    // The digest of canonical dimensions. Most events of a batch share theirs with others.
-    Digest digest_of(std::string_view dimensions);
-
-    std::vector<EventInput>& events;
-    std::vector<Item> items;
-    std::vector<std::uint32_t> keyed;
-    std::unordered_map<std::string_view, Digest> digests;
-};
-
-void Batch::prepare(std::size_t index, std::int64_t now, std::int64_t transaction_time,
-                    std::int64_t max_lead) {
-    EventInput& event = events[index];
-    Item& item = items[index];
-    item.time = event.timestamp.value_or(transaction_time);
-    try {
-        check_event_time(item.time, now, max_lead);
-    } catch (const Error& error) {
-        set_error(index, error);
-        return;
-    }
-    item.status = Status::kRecorded;
-    if (event.idempotency) {
-        item.digest = key_digest(item.meter_id, *event.user_id, *event.idempotency);
-        item.fingerprint = payload_fingerprint(event.value, event.dimensions);
-    }
-}
-
-void Batch::order_keys() {
-    for (std::size_t i = 0; i < items.size(); ++i)
-        if (items[i].status == Status::kRecorded && events[i].idempotency)
-            keyed.push_back(static_cast<std::uint32_t>(i));
-    std::sort(keyed.begin(), keyed.end(), [&](std::uint32_t a, std::uint32_t b) {
-        const auto order = items[a].digest <=> items[b].digest;
-        return order != 0 ? order < 0 : a < b;
-    });
-}
-
-void Batch::judge(std::size_t first, std::size_t last, bool first_is_new, std::int64_t event_id,
-                  std::int64_t fingerprint) {
-    for (std::size_t i = first; i < last; ++i) {
-        Item& item = items[keyed[i]];
-        if (first_is_new && i == first)
-            continue;
-        item.status = item.fingerprint == fingerprint ? Status::kDuplicate : Status::kConflict;
-        item.event_id = event_id;
-    }
-}
-
-void Batch::set_conflict(std::size_t index, std::string_view value, std::string_view dimensions) {
-    const EventInput& event = events[index];
-    events[index].error =
-        conflict_error({*event.idempotency, value, dimensions, event.value, event.dimensions});
-}
-
-Digest Batch::digest_of(std::string_view dimensions) {
-    // A bound on what is kept where nearly all differ.
-    constexpr std::size_t kMaxDigests = 10'000;
-    if (digests.size() >= kMaxDigests)
-        digests.clear();
-    const auto [at, fresh] = digests.try_emplace(dimensions);
-    if (fresh)
-        at->second = dimensions_digest(dimensions);
-    return at->second;
-}
-
-std::string_view Batch::error_line(std::size_t index) {
-    Error& error = *events[index].error;
-    for (std::string* more : {&error.detail, &error.hint})
-        if (!more->empty()) {
-            error.message.append(error.message.back() == '.' ? " " : ". ").append(*more);
-            more->clear();
-        }
-    return error.message;
-}
-
-// Looks up and locks the meter of an item, and checks its dimensions against it.
-void resolve_meter(const Call& call, Batch& batch, std::size_t index) {
-    const EventInput& event = batch.events[index];
-    try {
-        const MeterDefinition& definition =
-            event.meter_id
-                ? *event.meter_id > 0 && *event.meter_id <= PG_INT32_MAX
-                      ? meter_for_recording(call.org, static_cast<int32>(*event.meter_id))
-                      : throw unknown_meter_error(call.org, std::to_string(*event.meter_id))
-                : meter_for_recording(call.org, *event.event_name);
-        batch.items[index].meter_id = definition.id;
-        check_declared(definition, event.dimensions);
-    } catch (const Error& error) {
-        batch.set_error(index, error);
-    }
-}
-
-// Claims the keys of the batch and judges every item that has one.
-void settle_keys(Batch& batch) {
-    batch.order_keys();
-    const std::size_t count = batch.keyed.size();
-    if (count == 0)
-        return;
-
-    // One entry for each digest, and where its items start.
-    auto* entries = static_cast<LedgerEntry*>(
-        MemoryContextAllocHuge(CurrentMemoryContext, sizeof(LedgerEntry) * count));
-    auto* taken = static_cast<LedgerEntry*>(
-        MemoryContextAllocHuge(CurrentMemoryContext, sizeof(LedgerEntry) * count));
-    auto* starts = static_cast<std::size_t*>(
-        MemoryContextAllocHuge(CurrentMemoryContext, sizeof(std::size_t) * (count + 1)));
-    auto* claimed =
-        static_cast<bool*>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(bool) * count));
-    int digests = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-        const Item& item = batch.items[batch.keyed[i]];
-        if (i > 0 && item.digest == batch.items[batch.keyed[i - 1]].digest)
-            continue;
-        entries[digests] = {item.digest, item.fingerprint, item.event_id,
-                            to_timestamptz(item.time)};
-        starts[digests++] = i;
-    }
-    starts[digests] = count;
-
-    claim_keys(entries, digests, claimed, taken);
-
-    for (int i = 0; i < digests; ++i) {
+// Sorts, in steps between which a cancel request is looked for.
+void sort_keys(KeyedItem* items, std::size_t count) {
+    constexpr std::size_t kStep = 32 * 1024;
+    for (std::size_t start = 0; start < count; start += kStep) {
         CHECK_FOR_INTERRUPTS();
-        const LedgerEntry& entry = claimed[i] ? entries[i] : taken[i];
-        batch.judge(starts[i], starts[i + 1], claimed[i], entry.event_id, entry.fingerprint);
-        RecordedPayload recorded{"(unknown)", "(unknown)"};
-        bool known = false;
-        for (std::size_t at = starts[i]; at < starts[i + 1]; ++at) {
-            const std::size_t index = batch.keyed[at];
-            if (batch.items[index].status != Status::kConflict)
-                continue;
-            if (!known && claimed[i]) {
-                const EventInput& winner = batch.events[batch.keyed[starts[i]]];
-                recorded = {winner.value, winner.dimensions};
-            } else if (!known) {
-                read_payload(taken[i], batch.items[index].meter_id, &recorded);
+        std::sort(items + start, items + std::min(start + kStep, count));
+    }
+    if (count <= kStep)
+        return;
+    auto* merged = make_array<KeyedItem>(count);
+    KeyedItem* from = items;
+    KeyedItem* to = merged;
+    for (std::size_t width = kStep; width < count; width *= 2) {
+        for (std::size_t start = 0; start < count; start += 2 * width) {
+            CHECK_FOR_INTERRUPTS();
+            const std::size_t middle = std::min(start + width, count);
+            const std::size_t end = std::min(start + 2 * width, count);
+            std::merge(from + start, from + middle, from + middle, from + end, to + start);
+        }
+        std::swap(from, to);
+    }
+    if (from != items)
+        std::memcpy(items, from, sizeof(KeyedItem) * count);
+    pfree(merged);
+}
+
+// The keys of a batch. Plain data in the memory context it was made in.
+struct Keys {
+    std::size_t count;    // of items that have one
+    KeyedItem* items;     // by digest, then by ordinal
+    int digests;          // how many there are
+    std::size_t* starts;  // where the items of each begin, and the end
+    LedgerEntry* entries;
+    KeyState* states;
+    LedgerEntry* taken;
+};
+
+// Collects the keys of the items that are to be recorded.
+Keys* collect_keys(Batch& batch) {
+    auto* keys = static_cast<Keys*>(palloc0(sizeof(Keys)));
+    for (std::size_t i = 0; i < batch.size(); ++i)
+        keys->count += batch.item(i).status == ItemStatus::kRecorded && batch.item(i).key != 0;
+    if (keys->count == 0)
+        return keys;
+    CHECK_FOR_INTERRUPTS();
+    keys->items = make_array<KeyedItem>(keys->count);
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        const BatchItem& item = batch.item(i);
+        if (item.status != ItemStatus::kRecorded || item.key == 0)
+            continue;
+        KeyedItem& keyed = keys->items[at++];
+        std::memcpy(&keyed.high, item.digest.data(), sizeof keyed.high);
+        std::memcpy(&keyed.low, item.digest.data() + sizeof keyed.high, sizeof keyed.low);
+        keyed.high = __builtin_bswap64(keyed.high);
+        keyed.low = __builtin_bswap64(keyed.low);
+        keyed.index = static_cast<std::uint32_t>(i);
+    }
+    sort_keys(keys->items, keys->count);
+
+    keys->entries = make_array<LedgerEntry>(keys->count);
+    keys->taken = make_array<LedgerEntry>(keys->count);
+    keys->states = make_array<KeyState>(keys->count);
+    keys->starts = make_array<std::size_t>(keys->count + 1);
+    for (std::size_t i = 0; i < keys->count; ++i) {
+        if (i > 0 && keys->items[i].same_digest(keys->items[i - 1]))
+            continue;
+        const BatchItem& item = batch.item(keys->items[i].index);
+        keys->entries[keys->digests] = {item.digest, item.fingerprint, 0,
+                                        to_timestamptz(item.time)};
+        keys->starts[keys->digests++] = i;
+    }
+    keys->starts[keys->digests] = keys->count;
+    return keys;
+}
+
+// Gives an id to each item that may be recorded, in order: of two events of one instant the later
+// item is the later event. Those that repeat a key of the batch get none.
+void assign_ids(Batch& batch, const Keys& keys) {
+    for (int i = 0; i < keys.digests; ++i)
+        for (std::size_t at = keys.starts[i] + 1; at < keys.starts[i + 1]; ++at)
+            batch.item(keys.items[at].index).status = ItemStatus::kDuplicate;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        if (i % 1024 == 0)
+            CHECK_FOR_INTERRUPTS();
+        if (batch.item(i).status == ItemStatus::kRecorded)
+            batch.item(i).event_id = next_event_id();
+    }
+    for (int i = 0; i < keys.digests; ++i)
+        keys.entries[i].event_id = batch.item(keys.items[keys.starts[i]].index).event_id;
+}
+
+// Notes for the conflicting items of digest `i` that they conflict with `recorded`.
+void report_conflicts(Batch& batch, const Keys& keys, int i, const RecordedPayload& recorded) {
+    for (std::size_t at = keys.starts[i]; at < keys.starts[i + 1]; ++at) {
+        BatchItem& item = batch.item(keys.items[at].index);
+        if (item.status == ItemStatus::kConflict)
+            batch.set_conflict(item, value_text_of(item), recorded.value, recorded.dimensions);
+    }
+}
+
+// Reads what the conflicting items of the digests in `wanted` conflict with, and notes it.
+void report_recorded(Batch& batch, const Keys& keys, PayloadRequest* wanted, int count) {
+    struct Target {
+        Batch& batch;
+        const Keys& keys;
+    } target{batch, keys};
+    read_payloads(
+        wanted, count,
+        [](void* self, int number, const RecordedPayload& payload) {
+            const auto* to = static_cast<const Target*>(self);
+            report_conflicts(to->batch, to->keys, number, payload);
+        },
+        &target);
+    // What is gone meanwhile.
+    for (int i = 0; i < count; ++i) {
+        const int digest = wanted[i].number;
+        for (std::size_t at = keys.starts[digest]; at < keys.starts[digest + 1]; ++at) {
+            const BatchItem& item = batch.item(keys.items[at].index);
+            if (item.status == ItemStatus::kConflict && item.error < 0) {
+                report_conflicts(batch, keys, digest, {"(unknown)", "(unknown)"});
+                break;
             }
-            known = true;
-            batch.set_conflict(index, recorded.value, recorded.dimensions);
         }
     }
+}
+
+// Judges every item that has a key: against the event that has it in the ledger, or against the
+// first item with it, those with another payload are in conflict, the rest are duplicates.
+void judge(Batch& batch, const Keys& keys) {
+    constexpr int kAtOnce = 10'000;
+    const MemoryContext scratch =
+        AllocSetContextCreate(CurrentMemoryContext, "conflicts of a batch", ALLOCSET_SMALL_SIZES);
+    const MemoryContext caller_context = MemoryContextSwitchTo(scratch);
+    PayloadRequest* wanted = nullptr;
+    int wanted_count = 0;
+    for (int i = 0; i < keys.digests; ++i) {
+        if (i % 256 == 0)
+            CHECK_FOR_INTERRUPTS();
+        const bool is_new = keys.states[i] == KeyState::kClaimed;
+        const LedgerEntry& entry = is_new ? keys.entries[i] : keys.taken[i];
+        const BatchItem& first = batch.item(keys.items[keys.starts[i]].index);
+        bool conflicts = false;
+        for (std::size_t at = keys.starts[i] + (is_new ? 1 : 0); at < keys.starts[i + 1]; ++at) {
+            BatchItem& item = batch.item(keys.items[at].index);
+            const bool same = item.fingerprint == entry.fingerprint;
+            item.status = same ? ItemStatus::kDuplicate : ItemStatus::kConflict;
+            item.event_id = entry.event_id;
+            conflicts |= !same;
+        }
+        if (!conflicts)
+            continue;
+        if (is_new) {
+            report_conflicts(batch, keys, i, {value_text_of(first), first.dimensions->text});
+            continue;
+        }
+        if (wanted == nullptr)
+            wanted = make_array<PayloadRequest>(kAtOnce);
+        wanted[wanted_count++] = {first.meter_id, entry.event_time, entry.event_id, i};
+        if (wanted_count == kAtOnce) {
+            report_recorded(batch, keys, wanted, wanted_count);
+            wanted_count = 0;
+        }
+    }
+    if (wanted_count > 0)
+        report_recorded(batch, keys, wanted, wanted_count);
+    MemoryContextSwitchTo(caller_context);
+    MemoryContextDelete(scratch);
 }
 
 // Throws what is wrong with the first item that is neither recorded nor a duplicate. `before` is
 // how many items there were before those of this batch.
-void check_all_good(const Batch& batch, std::int64_t before) {
-    for (std::size_t i = 0; i < batch.items.size(); ++i)
-        if (batch.events[i].error) {
-            Error error = *batch.events[i].error;
+void check_all_good(Batch& batch, std::int64_t before) {
+    for (std::size_t i = 0; i < batch.size(); ++i)
+        if (const std::int32_t number = batch.item(i).error; number >= 0) {
+            Error error = batch.errors[static_cast<std::size_t>(number)];
             error.message = "event " + std::to_string(before + static_cast<std::int64_t>(i) + 1) +
                             ": " + error.message;
             throw error;
         }
 }
 
-Datum numeric_datum(const std::string& canonical) {
-    return DirectFunctionCall3(numeric_in, CStringGetDatum(canonical.c_str()),
-                               ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-}
-
-Datum jsonb_datum(const std::string& json) {
-    return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.c_str()));
-}
-
 // Writes the events of the items that are to be recorded, in order.
 void write_events(Batch& batch) {
-    // Both bound the memory of a statement; a larger chunk gains nothing. What is passed to one is
+    // Both bound the memory of a step; a larger one gains little. What is passed to a statement is
     // arrays, and no datum can be larger than a gigabyte.
     constexpr int kChunk = 10'000;
     constexpr std::size_t kChunkBytes = 64 * 1024 * 1024;
@@ -242,27 +230,25 @@ void write_events(Batch& batch) {
         AllocSetContextCreate(CurrentMemoryContext, "events of a batch", ALLOCSET_DEFAULT_SIZES);
     const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
     std::size_t next = 0;
-    while (next < batch.items.size()) {
-        auto* rows = static_cast<NewEvent*>(palloc(sizeof(NewEvent) * kChunk));
+    while (next < batch.size()) {
+        auto* rows = make_array<NewEvent>(std::min<std::size_t>(kChunk, batch.size() - next));
         int count = 0;
         std::size_t bytes = 0;
-        for (; next < batch.items.size() && count < kChunk && bytes < kChunkBytes; ++next) {
-            const Item& item = batch.items[next];
-            if (item.status != Status::kRecorded)
+        for (; next < batch.size() && count < kChunk && bytes < kChunkBytes; ++next) {
+            const BatchItem& item = batch.item(next);
+            if (item.status != ItemStatus::kRecorded)
                 continue;
-            const EventInput& event = batch.events[next];
-            rows[count++] = {
-                item.event_id,
-                to_timestamptz(item.time),
-                item.meter_id,
-                *event.user_id,
-                event.idempotency ? std::string_view(*event.idempotency) : std::string_view(),
-                numeric_datum(event.value),
-                jsonb_datum(event.dimensions),
-                jsonb_datum(event.metadata),
-                batch.digest_of(event.dimensions)};
-            bytes += VARSIZE(DatumGetPointer(rows[count - 1].dimensions)) +
-                     VARSIZE(DatumGetPointer(rows[count - 1].metadata));
+            rows[count++] = {item.event_id,
+                             to_timestamptz(item.time),
+                             item.meter_id,
+                             item.user,
+                             item.key,
+                             item.value,
+                             item.dimensions->stored,
+                             item.metadata,
+                             item.dimensions->digest};
+            bytes += VARSIZE_ANY(DatumGetPointer(item.dimensions->stored)) +
+                     VARSIZE_ANY(DatumGetPointer(item.metadata));
         }
         CHECK_FOR_INTERRUPTS();
         if (count > 0)
@@ -275,21 +261,25 @@ void write_events(Batch& batch) {
 
 // Puts the outcome of every item into the result.
 void report(Batch& batch, const SetResult& set) {
+    Datum names[lengthof(kStatusNames)];
+    for (std::size_t i = 0; i < lengthof(kStatusNames); ++i)
+        names[i] = text_datum(kStatusNames[i]);
     const MemoryContext row_context =
         AllocSetContextCreate(CurrentMemoryContext, "result of a batch", ALLOCSET_SMALL_SIZES);
     const MemoryContext caller_context = MemoryContextSwitchTo(row_context);
-    for (std::size_t i = 0; i < batch.items.size(); ++i) {
-        const Item& item = batch.items[i];
-        const bool has_error = batch.events[i].error.has_value();
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        const BatchItem& item = batch.item(i);
         const bool has_event =
-            item.status == Status::kRecorded || item.status == Status::kDuplicate;
+            item.status == ItemStatus::kRecorded || item.status == ItemStatus::kDuplicate;
+        const bool has_error = item.error >= 0;
         const Datum values[] = {
             Int32GetDatum(static_cast<int32>(i) + 1), Int64GetDatum(item.event_id),
-            text_datum(kStatusNames[static_cast<int>(item.status)]),
-            has_error ? text_datum(batch.error_line(i)) : static_cast<Datum>(0)};
+            names[static_cast<int>(item.status)],
+            has_error ? text_datum(batch.error_line(item)) : static_cast<Datum>(0)};
         const bool nulls[] = {false, !has_event, false, !has_error};
         put_row(set, values, nulls);
-        MemoryContextReset(row_context);
+        if (has_error)
+            MemoryContextReset(row_context);
         if (i % 1024 == 0)
             CHECK_FOR_INTERRUPTS();
     }
@@ -299,22 +289,14 @@ void report(Batch& batch, const SetResult& set) {
 
 // Judges every item, and records those that are new. With `strict` throws what is wrong with the
 // first item that is invalid or in conflict, counting from `before` + 1 on.
-void record(const Call& call, Batch& batch, bool strict, std::int64_t before) {
-    const int64 now = now_unix_micros();
-    const int64 transaction_time = to_unix_micros(GetCurrentTransactionStartTimestamp());
-    for (std::size_t i = 0; i < batch.items.size(); ++i) {
-        if (i % 256 == 0)
-            CHECK_FOR_INTERRUPTS();
-        if (!batch.events[i].error)
-            resolve_meter(call, batch, i);
-        if (!batch.events[i].error)
-            batch.prepare(i, now, transaction_time, setting_max_event_lead);
-        if (batch.items[i].status == Status::kRecorded)
-            batch.items[i].event_id = next_event_id();
-    }
+void record(Batch& batch, bool strict, std::int64_t before) {
     if (strict)
         check_all_good(batch, before);
-    settle_keys(batch);
+    const Keys& keys = *collect_keys(batch);
+    assign_ids(batch, keys);
+    if (keys.digests > 0)
+        claim_keys(keys.entries, keys.digests, keys.states, keys.taken);
+    judge(batch, keys);
     if (strict)
         check_all_good(batch, before);
     write_events(batch);
@@ -322,18 +304,17 @@ void record(const Call& call, Batch& batch, bool strict, std::int64_t before) {
 
 }  // namespace
 
-void record_batch(const Call& call, std::vector<EventInput>* events, bool strict,
-                  const SetResult& set) {
-    Batch& batch = *make_in<Batch>(CurrentMemoryContext, *events);
-    record(call, batch, strict, 0);
+void record_batch(Batch& batch, bool strict, const SetResult& set) {
+    record(batch, strict, 0);
     report(batch, set);
 }
 
-int64 record_all(const Call& call, std::vector<EventInput>* events, int64 before) {
-    Batch& batch = *make_in<Batch>(CurrentMemoryContext, *events);
-    record(call, batch, true, before);
-    return std::count_if(batch.items.begin(), batch.items.end(),
-                         [](const Item& item) { return item.status == Status::kDuplicate; });
+int64 record_all(Batch& batch, int64 before) {
+    record(batch, true, before);
+    int64 duplicates = 0;
+    for (std::size_t i = 0; i < batch.size(); ++i)
+        duplicates += batch.item(i).status == ItemStatus::kDuplicate ? 1 : 0;
+    return duplicates;
 }
 
 }  // namespace meter::pg

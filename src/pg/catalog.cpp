@@ -219,6 +219,8 @@ const Relations& relations() {
     found.schema = get_namespace_oid("meter", true);
     found.meter = relation_oid("meter", found.schema);
     found.meter_event = relation_oid("meter_event", found.schema);
+    found.event_key = relation_oid("event_key", found.schema);
+    found.pending = relation_oid("rollup_pending", found.schema);
     found.event_id_seq = relation_oid("meter_event_id_seq", found.schema);
     found.access = relation_oid("access", found.schema);
     found.rollup = relation_oid("rollup", found.schema);

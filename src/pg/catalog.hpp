@@ -16,6 +16,8 @@ struct Relations {
     Oid schema;
     Oid meter;         // meter.meter
     Oid meter_event;   // meter.meter_event
+    Oid event_key;     // meter.event_key
+    Oid pending;       // meter.rollup_pending
     Oid event_id_seq;  // meter.meter_event_id_seq
     Oid access;        // meter.access
     Oid rollup;        // meter.rollup

@@ -5,16 +5,61 @@
 
 #include "core/cell_key.hpp"
 #include "core/rollup_cell.hpp"
+#include "pg/catalog.hpp"
 #include "pg/cells.hpp"
 #include "pg/generation.hpp"
 #include "pg/memory.hpp"
 #include "pg/numeric.hpp"
 #include "pg/spi.hpp"
+#include "pg/table_writer.hpp"
 #include "pg/values.hpp"
 
 namespace meter::pg {
 
 namespace {
+
+// The columns of meter.rollup_pending.
+enum {
+    kFirstTime,
+    kLastId,
+    kEventCount,
+    kLastTime,
+    kMeter,
+    kGeneration,
+    kDigest,
+    kUser,
+    kSum,
+    kDimensions,
+    kMin,
+    kMax,
+    kLastValue,
+    kValueTime,
+    kDirty,
+    kFoldError,
+    kColumns
+};
+
+constexpr TableShape::Column kPendingColumns[kColumns] = {{"first_timestamp", TIMESTAMPTZOID},
+                                                          {"last_id", INT8OID},
+                                                          {"event_count", INT8OID},
+                                                          {"last_timestamp", TIMESTAMPTZOID, true},
+                                                          {"meter_id", INT4OID},
+                                                          {"generation", INT4OID},
+                                                          {"digest", UUIDOID},
+                                                          {"user_id", TEXTOID},
+                                                          {"value_sum", NUMERICOID},
+                                                          {"dimensions", JSONBOID},
+                                                          {"value_min", NUMERICOID, true},
+                                                          {"value_max", NUMERICOID, true},
+                                                          {"last_value", NUMERICOID, true},
+                                                          {"value_time", NUMERICOID, true},
+                                                          {"dirty", BOOLOID, true},
+                                                          {"fold_error", TEXTOID, true}};
+constexpr TableShape kPendingShape = {kPendingColumns, kColumns, 0, false};
+
+// What a delta of one event leaves null, and what all do.
+constexpr int kNotOfOne[] = {kLastTime, kMin, kMax, kLastValue, kValueTime};
+constexpr int kOfNone[] = {kDirty, kFoldError};
 
 // The deltas of a statement under way. It holds what needs destructors, so it lives in a memory
 // context; its methods make no PostgreSQL calls.
@@ -22,18 +67,18 @@ class Deltas {
   public:
     explicit Deltas(MemoryContext context) : resource_(context) {}
 
-    void add(const NewEvent& event, const NumberView& value) {
+    void add(const NewEvent& event, std::string_view user, const NumberView& value) {
         const int64 time = to_unix_micros(event.time);
-        const CellKey key{event.meter_id, hour_start(time), event.user_id, event.dimensions_digest};
+        const CellKey key{event.meter_id, hour_start(time), user, event.dimensions_digest};
         const auto [at, fresh] = cells_.try_emplace(key);
         if (fresh)
-            at->second.dimensions = event.dimensions;
+            at->second.first = &event;
         at->second.cell.add_event(value, time, event.id, key.start, &resource_);
     }
 
     struct Delta {
         RollupCell cell;
-        Datum dimensions;
+        const NewEvent* first;
     };
     using Map = std::pmr::unordered_map<CellKey, Delta, CellKeyHash>;
     const Map& cells() const { return cells_; }
@@ -43,6 +88,44 @@ class Deltas {
     Map cells_{&resource_};
 };
 
+// Fills in the columns of a delta.
+void put_delta(Datum* values, bool* nulls, const DeltaRow& delta, Datum generation) {
+    const RollupCell& cell = *delta.cell;
+    for (int i = 0; i < kColumns; ++i)
+        nulls[i] = false;
+    nulls[kDirty] = !cell.dirty;
+    nulls[kFoldError] = true;
+    values[kFirstTime] = TimestampTzGetDatum(to_timestamptz(cell.first_time));
+    values[kLastId] = Int64GetDatum(cell.last_id);
+    values[kEventCount] = Int64GetDatum(cell.event_count);
+    values[kMeter] = Int32GetDatum(delta.key->meter_id);
+    values[kGeneration] = generation;
+    values[kDigest] = uuid_datum(delta.key->digest);
+    values[kUser] = delta.user;
+    values[kDimensions] = delta.dimensions;
+    values[kDirty] = BoolGetDatum(cell.dirty);
+    if (delta.value != 0) {
+        values[kSum] = delta.value;
+        for (const int column : kNotOfOne)
+            nulls[column] = true;
+        return;
+    }
+    values[kSum] = numeric_datum(cell.value_sum);
+    values[kLastTime] = TimestampTzGetDatum(to_timestamptz(cell.last_time));
+    values[kMin] = numeric_datum(cell.value_min);
+    values[kMax] = numeric_datum(cell.value_max);
+    values[kLastValue] = numeric_datum(cell.last_value);
+    values[kValueTime] = numeric_datum(cell.value_time);
+}
+
+// The deltas table, if rows can be written straight into it.
+TableWriter* open_pending() {
+    return direct_insert_allowed() ? open_table(relations().pending, kPendingShape) : nullptr;
+}
+
+// All columns but the last are filled.
+constexpr int kWritten = kFoldError;
+
 }  // namespace
 
 void write_delta(const NewEvent& event) {
@@ -51,12 +134,36 @@ void write_delta(const NewEvent& event) {
         "generation, digest, user_id, value_sum, dimensions) "
         "VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8)",
         {TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, UUIDOID, TEXTOID, NUMERICOID, JSONBOID}};
+    const Datum generation = Int32GetDatum(hold_generation());
+    if (TableWriter* writer = open_pending()) {
+        RowSet rows = make_rows(*writer, 1);
+        Datum* const row = rows.values;
+        for (int i = 0; i < kColumns; ++i)
+            rows.nulls[i] = false;
+        for (const int column : kNotOfOne)
+            rows.nulls[column] = true;
+        for (const int column : kOfNone)
+            rows.nulls[column] = true;
+        row[kFirstTime] = TimestampTzGetDatum(event.time);
+        row[kLastId] = Int64GetDatum(event.id);
+        row[kEventCount] = Int64GetDatum(1);
+        row[kMeter] = Int32GetDatum(event.meter_id);
+        row[kGeneration] = generation;
+        row[kDigest] = uuid_datum(event.dimensions_digest);
+        row[kUser] = event.user;
+        row[kSum] = event.value;
+        row[kDimensions] = event.dimensions;
+        insert_rows(*writer, rows, nullptr);
+        close_table(writer);
+        CommandCounterIncrement();
+        return;
+    }
     const Datum values[] = {TimestampTzGetDatum(event.time),
                             Int64GetDatum(event.id),
                             Int32GetDatum(event.meter_id),
-                            Int32GetDatum(hold_generation()),
+                            generation,
                             uuid_datum(event.dimensions_digest),
-                            text_datum(event.user_id),
+                            event.user,
                             event.value,
                             event.dimensions};
     run(insert, values, nullptr, Run::kWrite);
@@ -64,59 +171,58 @@ void write_delta(const NewEvent& event) {
 
 void write_deltas(const NewEvent* events, int count) {
     Deltas& deltas = *make_in<Deltas>(CurrentMemoryContext, CurrentMemoryContext);
-    for (int i = 0; i < count; ++i)
-        deltas.add(events[i], view_numeric(events[i].value));
-    Columns columns = make_delta_columns(static_cast<int>(deltas.cells().size()));
-    for (const auto& [key, delta] : deltas.cells())
-        put_delta(columns, key, delta.cell, delta.dimensions, delta.cell.event_count == 1);
-    insert_deltas(columns, hold_generation());
-}
-
-Columns make_delta_columns(int capacity) {
-    return make_columns(
-        {TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT4OID, UUIDOID, TEXTOID, NUMERICOID,
-         JSONBOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, BOOLOID},
-        capacity);
-}
-
-void put_delta(Columns& columns, const CellKey& key, const RollupCell& cell, Datum dimensions,
-               bool is_event) {
-    put(columns, 0, TimestampTzGetDatum(to_timestamptz(cell.first_time)));
-    put(columns, 1, Int64GetDatum(cell.last_id));
-    put(columns, 2, Int64GetDatum(cell.event_count));
-    put(columns, 4, Int32GetDatum(key.meter_id));
-    put(columns, 5, uuid_datum(key.digest));
-    put(columns, 6, text_datum(key.user_id));
-    put(columns, 7, numeric_datum(cell.value_sum));
-    put(columns, 8, dimensions);
-    if (is_event) {
-        for (const int column : {3, 9, 10, 11, 12})
-            put_null(columns, column);
-    } else {
-        put(columns, 3, TimestampTzGetDatum(to_timestamptz(cell.last_time)));
-        put(columns, 9, numeric_datum(cell.value_min));
-        put(columns, 10, numeric_datum(cell.value_max));
-        put(columns, 11, numeric_datum(cell.last_value));
-        put(columns, 12, numeric_datum(cell.value_time));
+    for (int i = 0; i < count; ++i) {
+        if (i % 1024 == 0)
+            CHECK_FOR_INTERRUPTS();
+        deltas.add(events[i], text_view(events[i].user), view_numeric(events[i].value));
     }
-    if (cell.dirty)
-        put(columns, 13, BoolGetDatum(true));
-    else
-        put_null(columns, 13);
-    ++columns.rows;
+    auto* rows = static_cast<DeltaRow*>(palloc(sizeof(DeltaRow) * deltas.cells().size()));
+    int row_count = 0;
+    for (const auto& [key, delta] : deltas.cells())
+        rows[row_count++] = {&key, &delta.cell, delta.first->user, delta.first->dimensions,
+                             delta.cell.event_count == 1 ? delta.first->value : 0};
+    insert_deltas(rows, row_count, hold_generation());
 }
 
-void insert_deltas(const Columns& columns, int32 generation) {
+void insert_deltas(const DeltaRow* deltas, int count, int32 generation) {
     static Statement insert = {
-        "INSERT INTO meter.rollup_pending (generation, first_timestamp, last_id, event_count, "
-        "last_timestamp, meter_id, digest, user_id, value_sum, dimensions, value_min, value_max, "
-        "last_value, value_time, dirty) SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, "
+        "INSERT INTO meter.rollup_pending (first_timestamp, last_id, event_count, last_timestamp, "
+        "meter_id, generation, digest, user_id, value_sum, dimensions, value_min, value_max, "
+        "last_value, value_time, dirty) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, "
         "$10, $11, $12, $13, $14, $15)",
-        {INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
+        {TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID,
          INT4ARRAYOID, UUIDARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, JSONBARRAYOID, NUMERICARRAYOID,
          NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, BOOLARRAYOID}};
-    Datum values[15] = {Int32GetDatum(generation)};
-    column_arrays(columns, values + 1);
+    if (TableWriter* writer = open_pending()) {
+        static constexpr AttrNumber kOrder[] = {kUser + 1, kMeter + 1, kFirstTime + 1};
+        RowSet rows = make_rows(*writer, count);
+        for (int i = 0; i < count; ++i)
+            put_delta(rows.values + static_cast<Size>(i) * kColumns,
+                      rows.nulls + static_cast<Size>(i) * kColumns, deltas[i],
+                      Int32GetDatum(generation));
+        insert_rows(*writer, rows, order_rows(*writer, rows, kOrder, lengthof(kOrder)));
+        close_table(writer);
+        CommandCounterIncrement();
+        return;
+    }
+    Columns columns = make_columns(
+        {TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT4OID, INT4OID, UUIDOID, TEXTOID,
+         NUMERICOID, JSONBOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, BOOLOID},
+        count);
+    for (int row = 0; row < count; ++row) {
+        Datum values[kColumns];
+        bool nulls[kColumns];
+        put_delta(values, nulls, deltas[row], Int32GetDatum(generation));
+        for (int i = 0; i < kWritten; ++i) {
+            if (nulls[i])
+                put_null(columns, i);
+            else
+                put(columns, i, values[i]);
+        }
+        ++columns.rows;
+    }
+    Datum values[kWritten];
+    column_arrays(columns, values);
     run(insert, values, nullptr, Run::kWrite);
 }
 

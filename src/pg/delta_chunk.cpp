@@ -100,7 +100,7 @@ void add_deltas(RollupTables* tables, LeftOut* left_out) {
 }
 
 int64 write_hours_as_deltas(RollupTables* tables, int32 generation) {
-    // Bounds the memory that one statement's arrays take.
+    // Bounds the memory that one step takes.
     constexpr int kPiece = 20'000;
     const std::vector<Hour>& hours = *sorted_hours(tables);
     const auto count = static_cast<int>(hours.size());
@@ -109,12 +109,14 @@ int64 write_hours_as_deltas(RollupTables* tables, int32 generation) {
     const MemoryContext caller_context = MemoryContextSwitchTo(piece_context);
     for (int at = 0; at < count; at += kPiece) {
         CHECK_FOR_INTERRUPTS();
-        Columns columns = make_delta_columns(Min(kPiece, count - at));
-        for (int i = at; i < Min(at + kPiece, count); ++i) {
-            const Hour& hour = hours[static_cast<std::size_t>(i)];
-            put_delta(columns, hour.key, *hour.cell, static_cast<Datum>(hour.dimensions), false);
+        const int piece = Min(kPiece, count - at);
+        auto* rows = static_cast<DeltaRow*>(palloc(sizeof(DeltaRow) * static_cast<Size>(piece)));
+        for (int i = 0; i < piece; ++i) {
+            const Hour& hour = hours[static_cast<std::size_t>(at + i)];
+            rows[i] = {&hour.key, hour.cell, text_datum(hour.key.user_id),
+                       static_cast<Datum>(hour.dimensions), 0};
         }
-        insert_deltas(columns, generation);
+        insert_deltas(rows, piece, generation);
         MemoryContextReset(piece_context);
     }
     MemoryContextSwitchTo(caller_context);

@@ -7,6 +7,7 @@
 #include "core/text.hpp"
 #include "pg/cells.hpp"
 #include "pg/delta.hpp"
+#include "pg/event_table.hpp"
 #include "pg/memory.hpp"
 #include "pg/partitions.hpp"
 #include "pg/spi.hpp"
@@ -32,8 +33,14 @@ const MeterDefinition* find_and_lock(Find&& find) {
         const MeterDefinition* definition = find();
         if (definition == nullptr || definition->archived)
             return definition;
-        lock_meter_for_recording(definition->id);
+        const int32 locked = definition->id;
+        lock_meter_for_recording(locked);
         if (catalog_generation() == before)
+            return definition;
+        // Found again, under the lock, it is what it is: that something changes all the time does
+        // not keep us here.
+        definition = find();
+        if (definition == nullptr || definition->archived || definition->id == locked)
             return definition;
     }
 }
@@ -126,7 +133,7 @@ void write_stored_deltas() {
         events[row].id = DatumGetInt64(column(1));
         events[row].time = DatumGetTimestampTz(column(2));
         events[row].meter_id = DatumGetInt32(column(3));
-        events[row].user_id = text_view(column(4));
+        events[row].user = column(4);
         events[row].value = column(5);
         events[row].dimensions = dimensions.stored;
         events[row].dimensions_digest = dimensions_digest(dimensions.text);
@@ -144,14 +151,18 @@ void insert_event(const NewEvent& event) {
                                   "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)" METER_STORED,
                                   {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TEXTOID,
                                    NUMERICOID, TEXTOID, JSONBOID, JSONBOID}};
-    const bool keyed = !event.idempotency.empty();
+    if (insert_events_directly(&event, 1)) {
+        write_delta(event);
+        return;
+    }
+    const bool keyed = event.key != 0;
     const Datum values[] = {Int64GetDatum(event.id),
                             TimestampTzGetDatum(event.time),
                             TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()),
                             Int32GetDatum(event.meter_id),
-                            text_datum(event.user_id),
+                            event.user,
                             event.value,
-                            keyed ? text_datum(event.idempotency) : static_cast<Datum>(0),
+                            event.key,
                             event.dimensions,
                             event.metadata};
     const char* nulls = keyed ? nullptr : "      n  ";
@@ -174,6 +185,10 @@ void insert_events(const NewEvent* events, int count) {
         METER_INSERT_EVENT METER_UNNEST_EVENTS METER_STORED,
         {INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID,
          TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}};
+    if (insert_events_directly(events, count)) {
+        write_deltas(events, count);
+        return;
+    }
     Columns columns = make_columns(
         {INT8OID, TIMESTAMPTZOID, INT4OID, TEXTOID, NUMERICOID, TEXTOID, JSONBOID, JSONBOID},
         count);
@@ -183,12 +198,12 @@ void insert_events(const NewEvent* events, int count) {
         put(columns, 0, Int64GetDatum(event.id));
         put(columns, 1, TimestampTzGetDatum(event.time));
         put(columns, 2, Int32GetDatum(event.meter_id));
-        put(columns, 3, text_datum(event.user_id));
+        put(columns, 3, event.user);
         put(columns, 4, event.value);
-        if (event.idempotency.empty())
+        if (event.key == 0)
             put_null(columns, 5);
         else
-            put(columns, 5, text_datum(event.idempotency));
+            put(columns, 5, event.key);
         put(columns, 6, event.dimensions);
         put(columns, 7, event.metadata);
     }

@@ -19,12 +19,12 @@ struct NewEvent {
     int64 id;
     TimestampTz time;
     int32 meter_id;
-    std::string_view user_id;
-    std::string_view idempotency;  // empty: none
-    Datum value;                   // numeric, trimmed
-    Datum dimensions;              // jsonb, canonical
-    Datum metadata;                // jsonb
-    Digest dimensions_digest;      // of the canonical text
+    Datum user;                // text, detoasted
+    Datum key;                 // the idempotency key, text, detoasted; 0: none
+    Datum value;               // numeric, trimmed
+    Datum dimensions;          // jsonb, canonical
+    Datum metadata;            // jsonb
+    Digest dimensions_digest;  // of the canonical text
 };
 
 // The meter to record into, held against archiving and dropping until the transaction ends. Throws
@@ -44,7 +44,8 @@ int64 now_unix_micros();
 // Writes one event and its delta.
 void insert_event(const NewEvent& event);
 
-// Writes `count` events in one statement, and their deltas in another.
+// Writes `count` events and their deltas: straight into the tables where these are plain, else in
+// one statement each.
 void insert_events(const NewEvent* events, int count);
 
 }  // namespace meter::pg

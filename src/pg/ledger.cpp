@@ -3,14 +3,21 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pg/catalog.hpp"
 #include "pg/cells.hpp"
 #include "pg/memory.hpp"
 #include "pg/spi.hpp"
+#include "pg/table_writer.hpp"
 #include "pg/values.hpp"
 
 extern "C" {
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "catalog/catalog.h"
 #include "utils/array.h"
+#include "utils/fmgroids.h"
 #include "utils/numeric.h"
+#include "utils/snapmgr.h"
 #include "utils/uuid.h"
 }
 
@@ -38,14 +45,15 @@ LedgerEntry entry_of_row(uint64 row) {
     return entry;
 }
 
-// One round of claim_keys() over the entries that `pending` lists: one statement inserts what is
-// missing, the next reads, under a snapshot of its own, what was there. Returns how many are still
-// undecided, their indexes moved to the front of `pending`: a key that was there and is gone again.
-int claim_round(const LedgerEntry* mine, int* pending, int count, bool* claimed,
+// One round of claiming by SQL, over the entries that `pending` lists: one statement inserts what
+// is missing, the next reads, under a snapshot of its own, what was there. Returns how many are
+// still undecided, their indexes moved to the front of `pending`: a key that was there and is gone
+// again.
+int claim_round(const LedgerEntry* mine, int* pending, int count, KeyState* states,
                 LedgerEntry* taken) {
     static Statement insert = {
         "INSERT INTO meter.event_key (digest, fingerprint, event_id, event_timestamp) "
-        "SELECT * FROM unnest($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING event_id",
+        "SELECT * FROM unnest($1, $2, $3, $4) ON CONFLICT (digest) DO NOTHING RETURNING event_id",
         {UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID}};
     auto* digests = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count)));
     auto* fingerprints = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count)));
@@ -70,12 +78,12 @@ int claim_round(const LedgerEntry* mine, int* pending, int count, bool* claimed,
     int left = 0;
     for (int i = 0; i < count; ++i) {
         const int index = pending[i];
-        claimed[index] =
-            next < inserted && DatumGetInt64(result(next, 1, &null)) == mine[index].event_id;
-        if (claimed[index])
+        if (next < inserted && DatumGetInt64(result(next, 1, &null)) == mine[index].event_id) {
+            states[index] = KeyState::kClaimed;
             ++next;
-        else
+        } else {
             pending[left++] = index;
+        }
     }
     if (next != inserted)
         elog(ERROR, "the idempotency ledger returned keys out of order");
@@ -106,20 +114,21 @@ int claim_round(const LedgerEntry* mine, int* pending, int count, bool* claimed,
         const int index = pending[i];
         while (at < found && compare(entries[at].digest, mine[index].digest) < 0)
             ++at;
-        if (at < found && entries[at].digest == mine[index].digest)
+        if (at < found && entries[at].digest == mine[index].digest) {
             taken[index] = entries[at];
-        else
+            states[index] = KeyState::kTaken;
+        } else {
             pending[undecided++] = index;
+        }
     }
     return undecided;
 }
 
-}  // namespace
-
-bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
+// Claims one key by SQL.
+bool claim_by_sql(const LedgerEntry& mine, LedgerEntry* taken) {
     static Statement insert = {
         "INSERT INTO meter.event_key (digest, fingerprint, event_id, event_timestamp) "
-        "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        "VALUES ($1, $2, $3, $4) ON CONFLICT (digest) DO NOTHING",
         {UUIDOID, INT8OID, INT8OID, TIMESTAMPTZOID}};
     static Statement select = {
         "SELECT digest, fingerprint, event_id, event_timestamp FROM meter.event_key "
@@ -140,43 +149,267 @@ bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
     }
 }
 
-void claim_keys(const LedgerEntry* mine, int count, bool* claimed, LedgerEntry* taken) {
+enum { kDigest, kFingerprint, kEventId, kEventTime, kColumns };
+
+constexpr TableShape::Column kKeyColumns[kColumns] = {{"digest", UUIDOID},
+                                                      {"fingerprint", INT8OID},
+                                                      {"event_id", INT8OID},
+                                                      {"event_timestamp", TIMESTAMPTZOID}};
+constexpr TableShape kKeyShape = {kKeyColumns, kColumns, kDigest + 1, false};
+
+// The ledger, if it can be read and written without SQL. Not under one snapshot for the whole
+// transaction: what others committed since is then an error, not a duplicate.
+TableWriter* open_ledger() {
+    return direct_insert_allowed() && !IsolationUsesXactSnapshot()
+               ? open_table(relations().event_key, kKeyShape)
+               : nullptr;
+}
+
+// A look at the ledger's index, for one key after the other.
+struct Probe {
+    IndexScanDesc scan;
+    ScanKeyData key;
+    TupleTableSlot* slot;
+    SnapshotData snapshot;
+};
+
+Probe* begin_probe(const TableWriter& ledger) {
+    auto* probe = static_cast<Probe*>(palloc0(sizeof(Probe)));
+    // It sees what is committed, what this transaction did, and what others are about to do.
+    InitDirtySnapshot(probe->snapshot);
+    ScanKeyInit(&probe->key, 1, BTEqualStrategyNumber, F_UUID_EQ, static_cast<Datum>(0));
+    probe->slot = table_slot_create(ledger.relation, nullptr);
+    probe->scan =
+        index_beginscan(ledger.relation, ledger.indexes[ledger.key_index], &probe->snapshot, 1, 0);
+    return probe;
+}
+
+// Who has the key, if anyone. Where several rows say so, all but the one that stands are about to
+// give way to it.
+KeyState look_up(Probe* probe, const Digest& digest, LedgerEntry* taken) {
+    probe->key.sk_argument = uuid_datum(digest);
+    index_rescan(probe->scan, &probe->key, 1, nullptr, 0);
+    KeyState state = KeyState::kFree;
+    while (state != KeyState::kTaken &&
+           index_getnext_slot(probe->scan, ForwardScanDirection, probe->slot)) {
+        if (TransactionIdIsValid(probe->snapshot.xmin) ||
+            TransactionIdIsValid(probe->snapshot.xmax)) {
+            state = KeyState::kContested;
+            continue;
+        }
+        slot_getallattrs(probe->slot);
+        const Datum* values = probe->slot->tts_values;
+        *taken = {digest, DatumGetInt64(values[kFingerprint]), DatumGetInt64(values[kEventId]),
+                  DatumGetTimestampTz(values[kEventTime])};
+        state = KeyState::kTaken;
+    }
+    ExecClearTuple(probe->slot);
+    return state;
+}
+
+void end_probe(Probe* probe) {
+    index_endscan(probe->scan);
+    ExecDropSingleTupleTableSlot(probe->slot);
+    pfree(probe);
+}
+
+// For how many keys more it pays to look first whether they are free. To look costs as much as to
+// enter a key; not to look costs, where a key is taken, a row and an entry that only VACUUM
+// removes. So a session looks for a while after each key that it found taken, and else at the first
+// of each batch: it may be sent again as a whole.
+int keys_to_look_at = 0;
+constexpr int kWary = 1024;
+constexpr int kAtHand = 64;
+
+// Claims the keys by writing their rows, in order: no key is claimed before all lesser ones are, so
+// that batches wait for each other in one direction. At most kAtHand at a time: the pages of the
+// index in which they were not found are then at hand where they are to go. `rows` has room for
+// all.
+void claim_directly(const TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int count,
+                    KeyState* states, LedgerEntry* taken, RowSet& rows) {
+    const bool look = keys_to_look_at > 0;
+    if (look)
+        keys_to_look_at = Max(keys_to_look_at - count, 0);
+    rows.count = 0;
+    for (int i = 0; i < count; ++i) {
+        states[i] = look ? look_up(probe, mine[i].digest, &taken[i]) : KeyState::kFree;
+        if (states[i] != KeyState::kFree) {
+            keys_to_look_at = kWary;
+            continue;
+        }
+        const Size at = static_cast<Size>(rows.count++) * kColumns;
+        rows.values[at + kDigest] = uuid_datum(mine[i].digest);
+        rows.values[at + kFingerprint] = Int64GetDatum(mine[i].fingerprint);
+        rows.values[at + kEventId] = Int64GetDatum(mine[i].event_id);
+        rows.values[at + kEventTime] = TimestampTzGetDatum(mine[i].event_time);
+        std::memset(rows.nulls + at, 0, kColumns * sizeof(bool));
+    }
+    // A row is in nobody's way before it is in the index.
+    insert_rows(ledger, rows, nullptr);
+    int row = 0;
+    for (int i = 0; i < count; ++i) {
+        if (states[i] == KeyState::kTaken)
+            continue;
+        if (states[i] == KeyState::kFree) {
+            if (insert_key(ledger, rows, row++)) {
+                states[i] = KeyState::kClaimed;
+                continue;
+            }
+            keys_to_look_at = kWary;
+            CommandCounterIncrement();
+            remove_row(ledger, rows, row - 1);
+        }
+        // Whoever contested it may be done by now.
+        states[i] = look_up(probe, mine[i].digest, &taken[i]);
+        if (states[i] != KeyState::kTaken)
+            states[i] = claim_by_sql(mine[i], &taken[i]) ? KeyState::kClaimed : KeyState::kTaken;
+    }
+}
+
+// Whether rows that are removed again could be seen by logical decoding: a subscriber would fail on
+// the key that is there already. Keys are then claimed by SQL, which has means of its own.
+bool is_decoded(const TableWriter& ledger) {
+    return RelationIsLogicallyLogged(ledger.relation);
+}
+
+// Claims keys by SQL, in as many rounds as it takes.
+void claim_in_rounds(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken) {
+    auto* pending = static_cast<int*>(palloc(sizeof(int) * static_cast<Size>(count)));
+    int left = 0;
+    for (int i = 0; i < count; ++i)
+        if (states[i] != KeyState::kTaken)
+            pending[left++] = i;
+    while (left > 0) {
+        CHECK_FOR_INTERRUPTS();
+        left = claim_round(mine, pending, left, states, taken);
+    }
+}
+
+}  // namespace
+
+bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
+    TableWriter* ledger = open_ledger();
+    if (ledger == nullptr)
+        return claim_by_sql(mine, taken);
+    KeyState state;
+    Probe* probe = begin_probe(*ledger);
+    if (is_decoded(*ledger)) {
+        state = look_up(probe, mine.digest, taken);
+    } else {
+        RowSet rows = make_rows(*ledger, 1);
+        claim_directly(*ledger, probe, &mine, 1, &state, taken, rows);
+    }
+    end_probe(probe);
+    close_table(ledger);
+    CommandCounterIncrement();
+    return state == KeyState::kClaimed || (state != KeyState::kTaken && claim_by_sql(mine, taken));
+}
+
+void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken) {
     // Bounds the memory of a statement; a larger chunk gains nothing.
     constexpr int kChunk = 10'000;
     const MemoryContext chunk_context =
         AllocSetContextCreate(CurrentMemoryContext, "keys of a batch", ALLOCSET_DEFAULT_SIZES);
     const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
+    std::fill_n(states, count, KeyState::kFree);
+    keys_to_look_at = Max(keys_to_look_at, kAtHand);
     for (int start = 0; start < count; start += kChunk) {
-        int left = Min(kChunk, count - start);
-        auto* pending = static_cast<int*>(palloc(sizeof(int) * static_cast<Size>(left)));
-        for (int i = 0; i < left; ++i)
-            pending[i] = i;
-        while (left > 0) {
-            CHECK_FOR_INTERRUPTS();
-            left = claim_round(mine + start, pending, left, claimed + start, taken + start);
+        const int end = Min(start + kChunk, count);
+        bool by_sql = true;
+        if (TableWriter* ledger = open_ledger()) {
+            by_sql = is_decoded(*ledger);
+            Probe* probe = begin_probe(*ledger);
+            RowSet rows = make_rows(*ledger, kAtHand);
+            for (int i = start; i < end; i += kAtHand) {
+                CHECK_FOR_INTERRUPTS();
+                const int some = Min(kAtHand, end - i);
+                if (!by_sql)
+                    claim_directly(*ledger, probe, mine + i, some, states + i, taken + i, rows);
+                for (int j = i; by_sql && j < i + some; ++j)
+                    states[j] = look_up(probe, mine[j].digest, &taken[j]);
+            }
+            end_probe(probe);
+            close_table(ledger);
+            CommandCounterIncrement();
         }
+        if (by_sql)
+            claim_in_rounds(mine + start, end - start, states + start, taken + start);
         MemoryContextReset(chunk_context);
     }
     MemoryContextSwitchTo(caller_context);
     MemoryContextDelete(chunk_context);
 }
 
-bool read_payload(const LedgerEntry& entry, int32 meter_id, RecordedPayload* payload) {
+void read_payloads(PayloadRequest* requests, int count,
+                   void (*take)(void* self, int number, const RecordedPayload& payload),
+                   void* self) {
     // Not by the user: the planner would then take the index of users, and read all that the user
-    // has at this instant, which after a large batch without timestamps is all of it.
+    // has at this instant. A batch without timestamps has one for all its events, so those of one
+    // instant are asked for together.
     static Statement select = {
-        "SELECT value, dimensions FROM meter.meter_event "
-        "WHERE meter_id = $1 AND \"timestamp\" = $2 AND id = $3",
-        {INT4OID, TIMESTAMPTZOID, INT8OID},
+        "SELECT id, value, dimensions FROM meter.meter_event "
+        "WHERE meter_id = $1 AND \"timestamp\" = $2 AND id BETWEEN $3 AND $4",
+        {INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID},
         true};
-    const Datum values[] = {Int32GetDatum(meter_id), TimestampTzGetDatum(entry.event_time),
-                            Int64GetDatum(entry.event_id)};
-    if (run(select, values, nullptr, Run::kWrite) == 0)
+    std::sort(requests, requests + count, [](const PayloadRequest& a, const PayloadRequest& b) {
+        return a.meter_id != b.meter_id ? a.meter_id < b.meter_id
+               : a.time != b.time       ? a.time < b.time
+                                        : a.event_id < b.event_id;
+    });
+    const MemoryContext row_context =
+        AllocSetContextCreate(CurrentMemoryContext, "recorded payloads", ALLOCSET_SMALL_SIZES);
+    const MemoryContext caller_context = MemoryContextSwitchTo(row_context);
+    for (int start = 0, end = 0; start < count; start = end) {
+        CHECK_FOR_INTERRUPTS();
+        while (end < count && requests[end].meter_id == requests[start].meter_id &&
+               requests[end].time == requests[start].time)
+            ++end;
+        const Datum values[] = {
+            Int32GetDatum(requests[start].meter_id), TimestampTzGetDatum(requests[start].time),
+            Int64GetDatum(requests[start].event_id), Int64GetDatum(requests[end - 1].event_id)};
+        const uint64 rows = run(select, values, nullptr, Run::kWrite);
+        for (uint64 row = 0; row < rows; ++row) {
+            bool null;
+            const int64 id = DatumGetInt64(result(row, 1, &null));
+            const PayloadRequest* request = std::lower_bound(
+                requests + start, requests + end, id,
+                [](const PayloadRequest& a, int64 wanted) { return a.event_id < wanted; });
+            if (request == requests + end || request->event_id != id)
+                continue;
+            const RecordedPayload payload = {canonical_value_text(result(row, 2, &null)),
+                                             canonical_dimensions(result(row, 3, &null)).text};
+            for (; request < requests + end && request->event_id == id; ++request)
+                take(self, request->number, payload);
+            MemoryContextReset(row_context);
+        }
+        SPI_freetuptable(SPI_tuptable);
+    }
+    MemoryContextSwitchTo(caller_context);
+    MemoryContextDelete(row_context);
+}
+
+namespace {
+
+void keep_payload(void* self, int, const RecordedPayload& payload) {
+    // Copied out of what is reset.
+    auto* kept = static_cast<RecordedPayload*>(self);
+    const auto copy = [](std::string_view text) {
+        auto* bytes = static_cast<char*>(SPI_palloc(text.size() + 1));
+        std::memcpy(bytes, text.data(), text.size());
+        return std::string_view{bytes, text.size()};
+    };
+    *kept = {copy(payload.value), copy(payload.dimensions)};
+}
+
+}  // namespace
+
+bool read_payload(const LedgerEntry& entry, int32 meter_id, RecordedPayload* payload) {
+    PayloadRequest request{meter_id, entry.event_time, entry.event_id, 0};
+    RecordedPayload found{};
+    read_payloads(&request, 1, keep_payload, &found);
+    if (found.value.empty())
         return false;
-    bool null;
-    payload->value = canonical_value_text(result(0, 1, &null));
-    payload->dimensions = canonical_dimensions(result(0, 2, &null)).text;
-    SPI_freetuptable(SPI_tuptable);
+    *payload = found;
     return true;
 }
 

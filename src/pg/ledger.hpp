@@ -21,21 +21,44 @@ struct LedgerEntry {
     TimestampTz event_time;
 };
 
-// Claims the key of a new event. True: it is ours. False: an event has it, and *taken says which.
-// Waits for a transaction that is claiming the same key. Raises serialization_failure at repeatable
-// read and above where the one that won is not visible.
+// What became of a key, or is known of it on the way.
+enum class KeyState : std::uint8_t {
+    kFree,       // no event has it, as far as was seen
+    kContested,  // a transaction under way claims it, or removes the event that has it
+    kTaken,      // an event has it
+    kClaimed,    // it is ours
+};
+
+// Claims the keys of new events, given in the order of their digests, each digest once: states[i]
+// is kClaimed then, or else kTaken, and taken[i] is filled in. All batches claim in that order, so
+// no two of them can deadlock. Waits for a transaction that is claiming the same key. Raises
+// serialization_failure at repeatable read and above where the one that won is not visible.
+void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken);
+
+// The same for one key. True: it is ours. False: an event has it, and *taken says which.
 bool claim_key(const LedgerEntry& mine, LedgerEntry* taken);
 
-// The same for many, given in the order of their digests, each digest once: claimed[i] says whether
-// mine[i] is ours, else taken[i] is filled in. All batches claim in that order, so no two of them
-// can deadlock.
-void claim_keys(const LedgerEntry* mine, int count, bool* claimed, LedgerEntry* taken);
-
-// The payload an event was recorded with, for telling what differs; false where it is gone.
+// The payload an event was recorded with, for telling what differs.
 struct RecordedPayload {
     std::string_view value;       // canonical, in the current memory context
     std::string_view dimensions;  // likewise
 };
+
+// Reads the payload of the event that `entry` is about; false where it is gone.
 bool read_payload(const LedgerEntry& entry, int32 meter_id, RecordedPayload* payload);
+
+// An event whose payload is wanted.
+struct PayloadRequest {
+    int32 meter_id;
+    TimestampTz time;
+    int64 event_id;
+    int number;  // the caller's
+};
+
+// The same for many: calls `take` with the number and the payload of each that is found, in any
+// order, in a memory context that is reset afterwards. Orders the requests.
+void read_payloads(PayloadRequest* requests, int count,
+                   void (*take)(void* self, int number, const RecordedPayload& payload),
+                   void* self);
 
 }  // namespace meter::pg

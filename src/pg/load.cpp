@@ -2,6 +2,7 @@
 // what COPY and INSERT bring, and record it in batches.
 #include "pg/compat.hpp"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,6 @@
 #include "core/ingest.hpp"
 #include "pg/batch.hpp"
 #include "pg/caller.hpp"
-#include "pg/event_input.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
 #include "pg/settings.hpp"
@@ -30,6 +30,18 @@ namespace {
 constexpr std::size_t kMaxEvents = 10'000;
 constexpr std::size_t kMaxBytes = 16 * 1024 * 1024;
 
+// The columns of meter.event_load.
+enum {
+    kEventNameColumn,
+    kUserIdColumn,
+    kValueColumn,
+    kDimensionsColumn,
+    kIdempotencyColumn,
+    kTimestampColumn,
+    kMetadataColumn,
+    kEventColumns
+};
+
 // A statement that loads. It lives in a memory context of the subtransaction that it runs in, and
 // so is gone when that is rolled back.
 struct Load {
@@ -44,11 +56,15 @@ struct Load {
             }
     }
 
+    std::size_t buffered() const { return rows.size() + events.size(); }
+
     MemoryContext context = nullptr;
-    Oid relation;  // the view
-    std::vector<EventInput> events;
-    std::size_t bytes = 0;      // of the buffered events, roughly
-    std::int64_t finished = 0;  // events before those in the buffer
+    MemoryContext row_context = nullptr;  // of the datums of the buffered rows
+    Oid relation;                         // the view
+    std::vector<ArrayItem> rows;          // of meter.event_load, or
+    std::vector<EventInput> events;       // of meter.event_load_json
+    std::size_t bytes = 0;                // of what is buffered, roughly
+    std::int64_t finished = 0;            // events before those in the buffer
     std::int64_t duplicates = 0;
     Load* outer;  // of a statement that this one runs within
 
@@ -60,7 +76,9 @@ Load* Load::innermost = nullptr;
 void begin_load(Oid view) {
     const MemoryContext context =
         AllocSetContextCreate(CurTransactionContext, "load", ALLOCSET_DEFAULT_SIZES);
-    make_in<Load>(context, view)->context = context;
+    Load* load = make_in<Load>(context, view);
+    load->context = context;
+    load->row_context = AllocSetContextCreate(context, "load: rows", ALLOCSET_DEFAULT_SIZES);
 }
 
 // The load that the view's trigger belongs to.
@@ -77,18 +95,26 @@ Load* current_load(Oid view) {
 
 // Records what is in the buffer.
 void flush(Load* load) {
-    if (load->events.empty())
+    const std::size_t count = load->buffered();
+    if (count == 0)
         return;
     const MemoryContext context =
         AllocSetContextCreate(CurrentMemoryContext, "load: a batch", ALLOCSET_DEFAULT_SIZES);
     const MemoryContext caller_context = MemoryContextSwitchTo(context);
     const Call call = begin_call(Privilege::kWrite, "record events");
-    load->duplicates += record_all(call, &load->events, load->finished);
+    Batch* batch = begin_batch(call);
+    for (const ArrayItem& row : load->rows)
+        add_item(*batch, row);
+    for (const EventInput& event : load->events)
+        add_item(*batch, event);
+    load->duplicates += record_all(*batch, load->finished);
     end_call(call);
     MemoryContextSwitchTo(caller_context);
     MemoryContextDelete(context);
-    load->finished += static_cast<std::int64_t>(load->events.size());
+    load->finished += static_cast<std::int64_t>(count);
+    load->rows.clear();
     load->events.clear();
+    MemoryContextReset(load->row_context);
     load->bytes = 0;
 }
 
@@ -103,31 +129,36 @@ void end_load(Load* load) {
     MemoryContextDelete(load->context);
 }
 
-// Checks the events that a row brought, which are the last ones from `first` on.
-void check_row(Load* load, std::size_t first) {
-    for (std::size_t i = first; i < load->events.size(); ++i) {
-        const EventInput& event = load->events[i];
-        const auto number = [&] {
-            return "event " + std::to_string(load->finished + static_cast<std::int64_t>(i) + 1) +
-                   ": ";
-        };
-        if (event.error) {
-            Error error = *event.error;
-            error.message = number() + error.message;
-            throw error;
-        }
-        if (!event.idempotency)
-            throw Error(ErrorKind::kInvalidParameter, number() + "idempotency must not be null", {},
-                        "What is loaded needs keys, so that a load that was interrupted can be run "
-                        "again. The number of the line can be one.");
-        load->bytes += sizeof(EventInput) + event.dimensions.size() + event.metadata.size();
-    }
+// Throws an error for event `index` of the buffer, unless it has a key.
+void require_key(const Load& load, std::size_t index, bool has_key) {
+    if (!has_key)
+        throw Error(ErrorKind::kInvalidParameter,
+                    "event " +
+                        std::to_string(load.finished + static_cast<std::int64_t>(index) + 1) +
+                        ": idempotency must not be null",
+                    {},
+                    "What is loaded needs keys, so that a load that was interrupted can be run "
+                    "again. The number of the line can be one.");
 }
 
 void add_row(Load* load, const Datum* values, const bool* nulls) {
-    const std::size_t first = load->events.size();
-    read_event(values, nulls, load->events.emplace_back());
-    check_row(load, first);
+    // They live as long as the batch, and are written as they are.
+    const MemoryContext caller_context = MemoryContextSwitchTo(load->row_context);
+    std::optional<Datum> columns[kEventColumns];
+    for (int i = 0; i < kEventColumns; ++i) {
+        if (nulls[i])
+            continue;
+        columns[i] = values[i];
+        if (i != kTimestampColumn) {
+            columns[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(values[i]));
+            load->bytes += VARSIZE(DatumGetPointer(*columns[i]));
+        }
+    }
+    MemoryContextSwitchTo(caller_context);
+    require_key(*load, load->rows.size(), columns[kIdempotencyColumn].has_value());
+    load->rows.push_back({columns[kEventNameColumn], columns[kUserIdColumn], columns[kValueColumn],
+                          columns[kDimensionsColumn], columns[kIdempotencyColumn],
+                          columns[kTimestampColumn], columns[kMetadataColumn]});
 }
 
 void add_line(Load* load, std::string_view line) {
@@ -136,8 +167,12 @@ void add_line(Load* load, std::string_view line) {
                               static_cast<std::size_t>(setting_max_batch_events),
                               static_cast<std::size_t>(setting_max_json_depth)};
     parse_events(
-        line, limits, [] { call([] { CHECK_FOR_INTERRUPTS(); }); }, load->events);
-    check_row(load, first);
+        line, limits, [] { call([] { CHECK_FOR_INTERRUPTS(); }); }, load->events, [] {});
+    for (std::size_t i = first; i < load->events.size(); ++i) {
+        const EventInput& event = load->events[i];
+        require_key(*load, i, event.error || event.idempotency);
+        load->bytes += sizeof(EventInput) + event.dimensions.size() + event.metadata.size();
+    }
 }
 
 }  // namespace
@@ -167,7 +202,7 @@ METER_FUNCTION(meter_load_events) {
         add_row(load, row->tts_values, row->tts_isnull);
     else if (!row->tts_isnull[0])
         add_line(load, text_view(row->tts_values[0]));
-    if (load->events.size() >= kMaxEvents || load->bytes >= kMaxBytes)
+    if (load->buffered() >= kMaxEvents || load->bytes >= kMaxBytes)
         flush(load);
     return PointerGetDatum(trigger->tg_trigtuple);
 }

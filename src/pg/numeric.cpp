@@ -65,6 +65,17 @@ NumberView view_numeric(Datum numeric) {
     return normalise(number);
 }
 
+bool is_trimmed(Datum numeric, const NumberView& number) {
+    const struct varlena* packed = PG_DETOAST_DATUM_PACKED(numeric);
+    if (number.kind != NumberKind::kFinite || VARSIZE_ANY_EXHDR(packed) < 2)
+        return false;
+    const unsigned header = load_two(VARDATA_ANY(packed));
+    const unsigned scale = (header & kFlagMask) == kShort
+                               ? header >> kShortScaleShift & kShortScaleMost
+                               : header & kLongScaleMost;
+    return static_cast<int>(scale) == decimals(number);
+}
+
 struct varlena* make_numeric(const NumberView& number) {
     const int scale = decimals(number);
     const bool fits_short = scale <= kShortScaleMost && number.weight <= 63 && number.weight >= -64;

@@ -14,6 +14,9 @@ namespace meter::pg {
 // memory in the current context.
 NumberView view_numeric(Datum numeric);
 
+// Whether `numeric`, which `number` is a view of, has no more decimals than its digits need.
+bool is_trimmed(Datum numeric, const NumberView& number);
+
 // A numeric in the current memory context, its scale no larger than its digits need. Throws Error
 // kOutOfRange where numeric has no room for the number.
 struct varlena* make_numeric(const NumberView& number);

@@ -91,8 +91,8 @@ Oid create_partition(year_month month, const char* name) {
     revoke_default_grants(name);
     execute(psprintf("CREATE INDEX %s_user_idx ON meter.%s (user_id, meter_id, \"timestamp\")",
                      name, name));
-    execute(psprintf("CREATE INDEX %s_meter_idx ON meter.%s (meter_id, \"timestamp\", id)", name,
-                     name));
+    execute(
+        psprintf("CREATE INDEX %s_meter_idx ON meter.%s (meter_id, \"timestamp\")", name, name));
     execute(
         psprintf("ALTER TABLE meter.meter_event ATTACH PARTITION meter.%s "
                  "FOR VALUES FROM ('%s') TO ('%s')",

@@ -26,7 +26,7 @@ int64 answer_retry(const LedgerEntry& taken, const LedgerEntry& mine, const NewE
                    std::string_view value, std::string_view dimensions) {
     if (taken.fingerprint == mine.fingerprint)
         return taken.event_id;
-    PayloadConflict conflict{event.idempotency, "(unknown)", "(unknown)", value, dimensions};
+    PayloadConflict conflict{text_view(event.key), "(unknown)", "(unknown)", value, dimensions};
     RecordedPayload recorded;
     if (read_payload(taken, event.meter_id, &recorded)) {
         conflict.recorded_value = recorded.value;
@@ -53,8 +53,8 @@ METER_FUNCTION(meter_record_event) {
 
     const std::string_view event_name = text_view(PG_GETARG_DATUM(0));
     NewEvent event{};
-    event.user_id = text_view(PG_GETARG_DATUM(1));
-    meter::check_name(event.user_id, "user_id");
+    event.user = PointerGetDatum(PG_GETARG_TEXT_PP(1));
+    meter::check_name(text_view(event.user), "user_id");
 
     std::string_view value = "1";
     if (PG_ARGISNULL(2)) {
@@ -71,8 +71,8 @@ METER_FUNCTION(meter_record_event) {
     event.dimensions = dimensions.stored;
     event.dimensions_digest = meter::dimensions_digest(dimensions.text);
     if (!PG_ARGISNULL(4)) {
-        event.idempotency = text_view(PG_GETARG_DATUM(4));
-        meter::check_name(event.idempotency, "idempotency");
+        event.key = PointerGetDatum(PG_GETARG_TEXT_PP(4));
+        meter::check_name(text_view(event.key), "idempotency");
     }
     event.time = PG_ARGISNULL(5) ? GetCurrentTransactionStartTimestamp() : PG_GETARG_TIMESTAMPTZ(5);
     meter::check_event_time(to_unix_micros(event.time), now_unix_micros(), setting_max_event_lead);
@@ -84,10 +84,10 @@ METER_FUNCTION(meter_record_event) {
     event.meter_id = definition.id;
     event.id = next_event_id();
 
-    if (!event.idempotency.empty()) {
-        const LedgerEntry mine{meter::key_digest(event.meter_id, event.user_id, event.idempotency),
-                               meter::payload_fingerprint(value, dimensions.text), event.id,
-                               event.time};
+    if (event.key != 0) {
+        const LedgerEntry mine{
+            meter::key_digest(event.meter_id, text_view(event.user), text_view(event.key)),
+            meter::payload_fingerprint(value, dimensions.text), event.id, event.time};
         LedgerEntry taken;
         if (!claim_key(mine, &taken)) {
             const int64 id = answer_retry(taken, mine, event, value, dimensions.text);

@@ -1,8 +1,6 @@
 // The forms in which a batch arrives: a jsonb array, an array for each field, text.
 #include "pg/compat.hpp"
 
-#include "core/decimal.hpp"
-#include "core/dimensions.hpp"
 #include "core/error.hpp"
 #include "core/ingest.hpp"
 #include "pg/batch.hpp"
@@ -20,19 +18,25 @@ namespace meter::pg {
 
 namespace {
 
-std::vector<EventInput>* new_inputs() {
-    return make_in<std::vector<EventInput>>(CurrentMemoryContext);
-}
-
 // Parses `payload` and records what it holds.
 void ingest(const Call& call, std::string_view payload, bool strict, const SetResult& set) {
-    auto* events = new_inputs();
+    auto* events = make_in<std::vector<EventInput>>(CurrentMemoryContext);
+    Batch* batch = begin_batch(call);
     const IngestLimits limits{static_cast<std::size_t>(setting_max_payload_kb) * 1024,
                               static_cast<std::size_t>(setting_max_batch_events),
                               static_cast<std::size_t>(setting_max_json_depth)};
+    // Below the parser's frames, which have destructors.
+    const auto take = [batch, events] {
+        pg::call([batch, events] {
+            for (const EventInput& event : *events)
+                add_item(*batch, event);
+        });
+        events->clear();
+    };
     parse_events(
-        payload, limits, [] { meter::pg::call([] { CHECK_FOR_INTERRUPTS(); }); }, *events);
-    record_batch(call, events, strict, set);
+        payload, limits, [] { pg::call([] { CHECK_FOR_INTERRUPTS(); }); }, *events, take);
+    take();
+    record_batch(*batch, strict, set);
 }
 
 // One of the arrays that make up a batch; an absent one has no elements and only defaults.
@@ -50,6 +54,7 @@ Column read_column(FunctionCallInfo fcinfo, int index, const char* name, Oid typ
     Column column{name};
     if (PG_ARGISNULL(index))
         return column;
+    CHECK_FOR_INTERRUPTS();
     ArrayType* array = PG_GETARG_ARRAYTYPE_P(index);
     if (ARR_NDIM(array) > 1)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -62,60 +67,14 @@ Column read_column(FunctionCallInfo fcinfo, int index, const char* name, Oid typ
 // The columns in the order of the arguments.
 enum { kEventNames, kUserIds, kQuantities, kDimensions, kIdempotency, kTimes, kMetadata, kColumns };
 
-// One element of the batch as plain data, read from its columns by PostgreSQL's functions.
-struct PlainItem {
-    std::string_view event_name;
-    std::string_view user_id;
-    std::string_view value = "1";
-    std::string_view dimensions = "{}";
-    std::string_view idempotency;
-    std::string_view metadata = "{}";
-    int64 time = 0;
-    bool has_key = false;
-    bool has_time = false;
-};
-
-// Throws meter::Error for what is wrong with the item.
-PlainItem read_item(const Column* columns, int i) {
-    PlainItem item;
-    if (!columns[kEventNames].has(i))
-        throw Error(ErrorKind::kInvalidParameter, "event_name must not be null");
-    item.event_name = text_view(columns[kEventNames].values[i]);
-    if (!columns[kUserIds].has(i))
-        throw Error(ErrorKind::kInvalidParameter, "user_id must not be null");
-    item.user_id = text_view(columns[kUserIds].values[i]);
-    check_name(item.user_id, "user_id");
-    if (columns[kQuantities].has(i))
-        item.value = canonical_value_text(columns[kQuantities].values[i]);
-    if (columns[kDimensions].has(i))
-        item.dimensions = canonical_dimensions(columns[kDimensions].values[i]).text;
-    if (columns[kIdempotency].has(i)) {
-        item.idempotency = text_view(columns[kIdempotency].values[i]);
-        check_name(item.idempotency, "idempotency");
-        item.has_key = true;
-    }
-    if (columns[kTimes].has(i)) {
-        item.time = to_unix_micros(DatumGetTimestampTz(columns[kTimes].values[i]));
-        item.has_time = true;
-    }
-    if (columns[kMetadata].has(i)) {
-        check_metadata(columns[kMetadata].values[i]);
-        Jsonb* metadata = DatumGetJsonbP(columns[kMetadata].values[i]);
-        item.metadata = JsonbToCString(nullptr, &metadata->root, VARSIZE(metadata));
-    }
-    return item;
-}
-
-void store_item(EventInput& event, const PlainItem& item) {
-    event.event_name = item.event_name;
-    event.user_id = item.user_id;
-    event.value = item.value;
-    event.dimensions = item.dimensions;
-    event.metadata = item.metadata;
-    if (item.has_key)
-        event.idempotency = item.idempotency;
-    if (item.has_time)
-        event.timestamp = item.time;
+// What the columns have of item `i`.
+ArrayItem item_of(const Column* columns, int i) {
+    const auto of = [&](int column) {
+        return columns[column].has(i) ? std::optional<Datum>(columns[column].values[i])
+                                      : std::nullopt;
+    };
+    return {of(kEventNames),  of(kUserIds), of(kQuantities), of(kDimensions),
+            of(kIdempotency), of(kTimes),   of(kMetadata)};
 }
 
 }  // namespace
@@ -180,24 +139,13 @@ METER_FUNCTION(meter_record_events_arrays) {
                  errmsg("a batch has at most %d events, not %d", setting_max_batch_events, count),
                  errhint("The setting meter.max_batch_events says how many.")));
 
-    auto* events = new_inputs();
-    events->resize(static_cast<std::size_t>(count));
-    const MemoryContext item_context =
-        AllocSetContextCreate(CurrentMemoryContext, "item of a batch", ALLOCSET_SMALL_SIZES);
+    Batch* batch = begin_batch(call);
     for (int i = 0; i < count; ++i) {
-        meter::EventInput& event = (*events)[static_cast<std::size_t>(i)];
-        const MemoryContext caller_context = MemoryContextSwitchTo(item_context);
-        try {
-            store_item(event, read_item(columns, i));
-        } catch (const meter::Error& error) {
-            event.error = error;
-        }
-        MemoryContextSwitchTo(caller_context);
-        MemoryContextReset(item_context);
         if (i % 1024 == 0)
             CHECK_FOR_INTERRUPTS();
+        add_item(*batch, item_of(columns, i));
     }
-    record_batch(call, events, !PG_ARGISNULL(7) && PG_GETARG_BOOL(7), set);
+    record_batch(*batch, !PG_ARGISNULL(7) && PG_GETARG_BOOL(7), set);
     end_call(call);
     return static_cast<Datum>(0);
 }

@@ -22,6 +22,7 @@ char* setting_worker_databases = nullptr;
 int setting_fold_interval = 1'000;
 int setting_fold_batch = 100'000;
 int setting_max_cells = 10'000;
+bool setting_direct_insert = true;
 
 namespace {
 
@@ -87,6 +88,10 @@ void define_settings() {
         "Where there are more, and few events to each, a fold leaves out of the rollups the "
         "dimensions that have too many values.",
         &setting_max_cells, 10'000, 10, 1'000'000'000, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomBoolVariable(
+        "meter.direct_insert", "Whether events are written straight into tables that allow it.",
+        "Off, each is written by an SQL statement: slower, with the same result. For tests.",
+        &setting_direct_insert, true, PGC_USERSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
     reserve_setting_prefix("meter");
 }
 

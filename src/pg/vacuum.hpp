@@ -5,8 +5,8 @@
 
 namespace meter::pg {
 
-// Takes note that a transaction that is committed now has deleted so many deltas. `next_xid` was the
-// next transaction's number when it had.
+// Takes note that a transaction that is committed now has deleted so many deltas. `next_xid` was
+// the next transaction's number when it had.
 void note_folded(TransactionId next_xid, uint64 deltas);
 
 // Vacuums meter.rollup_pending where enough of what was noted could be removed by now. Runs outside

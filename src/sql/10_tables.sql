@@ -92,7 +92,7 @@ CREATE TABLE meter.meter_event_default PARTITION OF meter.meter_event DEFAULT;
 CREATE INDEX meter_event_default_user_idx
     ON meter.meter_event_default (user_id, meter_id, "timestamp");
 CREATE INDEX meter_event_default_meter_idx
-    ON meter.meter_event_default (meter_id, "timestamp", id);
+    ON meter.meter_event_default (meter_id, "timestamp");
 COMMENT ON TABLE meter.meter_event_default IS
 'the events of months that have no partition yet, so that none is refused for want of one';
 COMMENT ON INDEX meter.meter_event_default_user_idx IS 'one user''s events of a period';

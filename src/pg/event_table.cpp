@@ -1,0 +1,181 @@
+#include "pg/event_table.hpp"
+
+#include "pg/catalog.hpp"
+#include "pg/memory.hpp"
+#include "pg/partitions.hpp"
+#include "pg/table_writer.hpp"
+
+extern "C" {
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "utils/partcache.h"
+}
+
+namespace meter::pg {
+
+namespace {
+
+enum { kId, kTime, kRecordedAt, kMeter, kUser, kValue, kKey, kDimensions, kMetadata, kColumns };
+
+constexpr TableShape::Column kEventColumns[kColumns] = {{"id", INT8OID},
+                                                        {"timestamp", TIMESTAMPTZOID},
+                                                        {"recorded_at", TIMESTAMPTZOID},
+                                                        {"meter_id", INT4OID},
+                                                        {"user_id", TEXTOID},
+                                                        {"value", NUMERICOID},
+                                                        {"idempotency", TEXTOID, true},
+                                                        {"dimensions", JSONBOID},
+                                                        {"metadata", JSONBOID}};
+constexpr TableShape kEventShape = {kEventColumns, kColumns, 0, true};
+
+// A partition that gets rows.
+struct Target {
+    Oid partition;
+    TableWriter* writer;
+    int count;
+};
+
+// Where each event goes.
+struct Targets {
+    int count;
+    int capacity;
+    Target* items;
+    int* of_event;  // which of them
+};
+
+// Whether events are told apart by their timestamp alone.
+bool is_partitioned_by_time(Relation parent) {
+    const PartitionKey key = RelationGetPartitionKey(parent);
+    return key->strategy == PARTITION_STRATEGY_RANGE && key->partnatts == 1 &&
+           key->partattrs[0] == kTime + 1 && !parent->rd_rel->relispartition;
+}
+
+// Finds the partition of each event; false where one has none, or one that is partitioned itself.
+bool route(Relation parent, const NewEvent* events, int count, Targets* targets) {
+    const PartitionKey key = RelationGetPartitionKey(parent);
+    const PartitionDescData* partitions = RelationGetPartitionDesc(parent, true);
+    const PartitionBoundInfo bounds = partitions->boundinfo;
+    if (partitions->nparts == 0)
+        return false;
+    targets->count = 0;
+    int last_part = -1;
+    int last_target = 0;
+    for (int i = 0; i < count; ++i) {
+        bool is_equal;
+        Datum time = TimestampTzGetDatum(events[i].time);
+        const int edge = partition_range_datum_bsearch(key->partsupfunc, key->partcollation, bounds,
+                                                       1, &time, &is_equal);
+        int part = bounds->indexes[edge + 1];
+        if (part < 0)
+            part = bounds->default_index;
+        if (part < 0 || !partitions->is_leaf[part])
+            return false;
+        if (part != last_part) {
+            const Oid oid = partitions->oids[part];
+            int target = 0;
+            while (target < targets->count && targets->items[target].partition != oid)
+                ++target;
+            if (target == targets->capacity) {
+                targets->capacity *= 2;
+                targets->items = static_cast<Target*>(repalloc(
+                    targets->items, sizeof(Target) * static_cast<Size>(targets->capacity)));
+            }
+            if (target == targets->count)
+                targets->items[targets->count++] = {oid, nullptr, 0};
+            last_part = part;
+            last_target = target;
+        }
+        targets->of_event[i] = last_target;
+        ++targets->items[last_target].count;
+    }
+    return true;
+}
+
+void close_targets(const Targets& targets) {
+    for (int i = 0; i < targets.count; ++i)
+        if (targets.items[i].writer != nullptr)
+            close_table(targets.items[i].writer);
+}
+
+// Finds and opens the partitions of the events; false where not all of them are plain. Once they
+// are locked, none is detached, and none is attached that takes what lies in the default one: what
+// was found is true if nothing changed until then.
+bool open_targets(Relation parent, const NewEvent* events, int count, Targets* targets) {
+    for (;;) {
+        const uint64 before = catalog_generation();
+        if (!route(parent, events, count, targets))
+            return false;
+        bool plain = true;
+        for (int i = 0; i < targets->count && plain; ++i) {
+            targets->items[i].writer = open_table(targets->items[i].partition, kEventShape);
+            plain = targets->items[i].writer != nullptr;
+        }
+        if (plain && catalog_generation() == before)
+            return true;
+        close_targets(*targets);
+        if (catalog_generation() == before)
+            return false;
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+void put_event(const RowSet& rows, int row, const NewEvent& event, Datum recorded_at) {
+    Datum* const values = rows.values + static_cast<Size>(row) * kColumns;
+    bool* const nulls = rows.nulls + static_cast<Size>(row) * kColumns;
+    values[kId] = Int64GetDatum(event.id);
+    values[kTime] = TimestampTzGetDatum(event.time);
+    values[kRecordedAt] = recorded_at;
+    values[kMeter] = Int32GetDatum(event.meter_id);
+    values[kUser] = event.user;
+    values[kValue] = event.value;
+    values[kKey] = event.key;
+    values[kDimensions] = event.dimensions;
+    values[kMetadata] = event.metadata;
+    for (int i = 0; i < kColumns; ++i)
+        nulls[i] = false;
+    nulls[kKey] = event.key == 0;
+}
+
+// Writes the events of one partition, those of one meter in the order of time: the entries that
+// follow each other in that index are then of neighbouring rows, by which PostgreSQL knows that
+// they are appended, and fills the index's pages instead of splitting each in half.
+void insert_into(const Target& target, int number, const Targets& targets, const NewEvent* events,
+                 int count) {
+    static constexpr AttrNumber kByTime[] = {kMeter + 1, kTime + 1, kId + 1};
+    const Datum recorded_at = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+    RowSet rows = make_rows(*target.writer, target.count);
+    int row = 0;
+    for (int i = 0; i < count; ++i)
+        if (targets.of_event[i] == number)
+            put_event(rows, row++, events[i], recorded_at);
+    insert_rows(*target.writer, rows,
+                row > 1 ? order_rows(*target.writer, rows, kByTime, lengthof(kByTime)) : nullptr);
+}
+
+}  // namespace
+
+bool insert_events_directly(const NewEvent* events, int count) {
+    if (!direct_insert_allowed())
+        return false;
+    for (int i = 0; i < count; ++i)
+        hold_default_partition(events[i].time);
+    const Relation parent = table_open(relations().meter_event, RowExclusiveLock);
+    constexpr int kFew = 4;
+    Targets targets{0, kFew, static_cast<Target*>(palloc(sizeof(Target) * kFew)),
+                    static_cast<int*>(palloc(sizeof(int) * static_cast<Size>(Max(count, 1))))};
+    const bool plain = is_plain_parent(parent, kEventShape) && is_partitioned_by_time(parent) &&
+                       open_targets(parent, events, count, &targets);
+    if (plain) {
+        for (int i = 0; i < targets.count; ++i)
+            insert_into(targets.items[i], i, targets, events, count);
+        close_targets(targets);
+        CommandCounterIncrement();
+    }
+    table_close(parent, NoLock);
+    return plain;
+}
+
+}  // namespace meter::pg

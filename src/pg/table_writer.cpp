@@ -1,0 +1,409 @@
+#include "pg/table_writer.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "pg/catalog.hpp"
+#include "pg/memory.hpp"
+#include "pg/settings.hpp"
+
+extern "C" {
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/index.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_func.h"
+#include "utils/acl.h"
+#include "utils/inval.h"
+#include "utils/syscache.h"
+#include "utils/uuid.h"
+}
+
+namespace meter::pg {
+
+namespace {
+
+// What was found out about a table, until something about it changes.
+struct Known {
+    Oid table;
+    Oid role;  // on whose behalf rows are written
+    bool plain;
+};
+
+// The tables of a session: parent, some partitions, ledger and deltas.
+constexpr int kMaxKnown = 32;
+Known known[kMaxKnown];
+int known_count = 0;
+int next_victim = 0;
+uint64 forgotten = 0;  // how often something was
+
+void on_relation_change(Datum, Oid relation) {
+    ++forgotten;
+    for (int i = known_count - 1; i >= 0; --i)
+        if (relation == InvalidOid || known[i].table == relation)
+            known[i] = known[--known_count];
+}
+
+// A role's rights come from others too.
+void on_role_change(Datum, int, uint32) {
+    ++forgotten;
+    known_count = 0;
+}
+
+void register_callbacks() {
+    static bool registered = false;
+    if (registered)
+        return;
+    CacheRegisterRelcacheCallback(on_relation_change, 0);
+    CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_role_change, 0);
+    CacheRegisterSyscacheCallback(AUTHOID, on_role_change, 0);
+    registered = true;
+}
+
+// Whether the table has these columns in this order, and no others; none is generated.
+bool has_columns(Relation relation, const TableShape& shape) {
+    const TupleDesc descriptor = RelationGetDescr(relation);
+    if (descriptor->natts != shape.column_count)
+        return false;
+    for (int i = 0; i < descriptor->natts; ++i) {
+        const FormData_pg_attribute* column = TupleDescAttr(descriptor, i);
+        if (column->attisdropped || column->attgenerated != '\0' || column->attidentity != '\0' ||
+            column->atttypid != shape.columns[i].type || column->atttypmod != -1 ||
+            (column->attnotnull && shape.columns[i].nullable) ||
+            std::strcmp(NameStr(column->attname), shape.columns[i].name) != 0)
+            return false;
+    }
+    return true;
+}
+
+// Whether the constraint's text is the call of meter.is_event with the event's columns, and so says
+// nothing that was not checked before.
+bool is_event_check(const char* expression) {
+    static constexpr AttrNumber kArguments[] = {2, 5, 6, 7, 8, 9};
+    static constexpr Oid kTypes[] = {TIMESTAMPTZOID, TEXTOID,  NUMERICOID,
+                                     TEXTOID,        JSONBOID, JSONBOID};
+    const Oid function = LookupFuncName(
+        list_make2(makeString(pstrdup("meter")), makeString(pstrdup("is_event"))), 6, kTypes, true);
+    const auto* call = static_cast<const FuncExpr*>(stringToNode(expression));
+    if (!IsA(call, FuncExpr) || !OidIsValid(function) || call->funcid != function ||
+        list_length(call->args) != 6)
+        return false;
+    for (int i = 0; i < 6; ++i) {
+        const auto* argument = static_cast<const Var*>(list_nth(call->args, i));
+        if (!IsA(argument, Var) || argument->varattno != kArguments[i])
+            return false;
+    }
+    return true;
+}
+
+// Whether every row that we write keeps the table's constraints.
+bool has_known_constraints(Relation relation, const TableShape& shape) {
+    const TupleConstr* constraints = RelationGetDescr(relation)->constr;
+    const int checks = constraints == nullptr ? 0 : constraints->num_check;
+    if (!shape.has_event_check)
+        return checks == 0;
+    return checks == 1 && is_event_check(constraints->check[0].ccbin);
+}
+
+// Whether something else than constraints and indexes has a say in an insertion: triggers (foreign
+// keys are some), rules, row security, rights.
+bool is_untouched(Relation relation) {
+    const FormData_pg_class* table = relation->rd_rel;
+    return relation->trigdesc == nullptr && relation->rd_rules == nullptr &&
+           (!table->relrowsecurity ||
+            (!table->relforcerowsecurity && table->relowner == GetUserId())) &&
+           pg_class_aclcheck(RelationGetRelid(relation), GetUserId(), ACL_INSERT) == ACLCHECK_OK;
+}
+
+// Whether the index asks no more than to be kept up, or is the primary key we know.
+bool is_plain_index(Relation index, const IndexInfo* info, const TableShape& shape) {
+    if (info->ii_Expressions != NIL || info->ii_Predicate != NIL ||
+        info->ii_ExclusionOps != nullptr)
+        return false;
+    if (!info->ii_Unique)
+        return true;
+    return shape.key != 0 && index->rd_index->indisprimary && index->rd_index->indimmediate &&
+           index->rd_index->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
+           info->ii_NumIndexKeyAttrs == 1 && info->ii_IndexAttrNumbers[0] == shape.key;
+}
+
+bool find_out(Relation relation, const TableShape& shape) {
+    return is_untouched(relation) && has_columns(relation, shape) &&
+           has_known_constraints(relation, shape);
+}
+
+// The answer of find_out(), remembered.
+bool is_plain(Relation relation, const TableShape& shape) {
+    register_callbacks();
+    const Oid table = RelationGetRelid(relation);
+    const Oid role = GetUserId();
+    for (int i = 0; i < known_count; ++i)
+        if (known[i].table == table && known[i].role == role)
+            return known[i].plain;
+    const uint64 before = forgotten;
+    const bool plain = find_out(relation, shape);
+    if (forgotten != before)
+        return plain && find_out(relation, shape);
+    const int slot = known_count < kMaxKnown ? known_count++ : next_victim++ % kMaxKnown;
+    known[slot] = {table, role, plain};
+    return plain;
+}
+
+// For whoever wonders why recording is slow, and for tests.
+void report_not_plain(Relation relation) {
+    ereport(DEBUG1, (errmsg_internal("rows of \"%s\" are written by SQL: the table is not plain",
+                                     RelationGetRelationName(relation))));
+}
+
+}  // namespace
+
+bool direct_insert_allowed() {
+    return setting_direct_insert;
+}
+
+bool is_plain_parent(Relation relation, const TableShape& shape) {
+    const bool plain =
+        relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE && is_plain(relation, shape);
+    if (!plain)
+        report_not_plain(relation);
+    return plain;
+}
+
+TableWriter* open_table(Oid table, const TableShape& shape) {
+    const Relation relation = try_table_open(table, RowExclusiveLock);
+    if (relation == nullptr)
+        return nullptr;
+    if (relation->rd_rel->relkind != RELKIND_RELATION ||
+        relation->rd_rel->relam != HEAP_TABLE_AM_OID || !is_plain(relation, shape)) {
+        report_not_plain(relation);
+        table_close(relation, NoLock);
+        return nullptr;
+    }
+    const List* indexes = RelationGetIndexList(relation);
+    auto* writer = static_cast<TableWriter*>(palloc0(sizeof(TableWriter)));
+    writer->relation = relation;
+    writer->column_count = shape.column_count;
+    writer->key_index = -1;
+    const Size count = static_cast<Size>(Max(list_length(indexes), 1));
+    writer->indexes = static_cast<Relation*>(palloc(sizeof(Relation) * count));
+    writer->index_infos = static_cast<IndexInfo**>(palloc(sizeof(IndexInfo*) * count));
+    bool plain = true;
+    const ListCell* cell;
+    foreach (cell, indexes) {
+        const Relation index = index_open(lfirst_oid(cell), RowExclusiveLock);
+        IndexInfo* info = BuildIndexInfo(index);
+        if (info->ii_Unique)
+            writer->key_index = writer->index_count;
+        writer->indexes[writer->index_count] = index;
+        writer->index_infos[writer->index_count++] = info;
+        plain = plain && is_plain_index(index, info, shape);
+    }
+    if (plain && (shape.key == 0 || writer->key_index >= 0))
+        return writer;
+    report_not_plain(relation);
+    close_table(writer);
+    return nullptr;
+}
+
+void close_table(TableWriter* writer) {
+    for (int i = 0; i < writer->index_count; ++i)
+        index_close(writer->indexes[i], NoLock);
+    table_close(writer->relation, NoLock);
+    pfree(writer);
+}
+
+RowSet make_rows(const TableWriter& writer, int count) {
+    const Size rows = static_cast<Size>(Max(count, 1));
+    const Size fields = rows * static_cast<Size>(writer.column_count);
+    return {
+        count,
+        static_cast<Datum*>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * fields)),
+        static_cast<bool*>(MemoryContextAllocHuge(CurrentMemoryContext, fields)),
+        static_cast<ItemPointerData*>(
+            MemoryContextAllocHuge(CurrentMemoryContext, sizeof(ItemPointerData) * rows))};
+}
+
+namespace {
+
+// Writes the rows into the heap.
+void insert_heap(const TableWriter& writer, RowSet& rows, const int* order) {
+    // Some pages full at a time: each page is logged once.
+    constexpr int kAtOnce = 512;
+    const Size columns = static_cast<Size>(writer.column_count);
+    const int slots = Min(rows.count, kAtOnce);
+    const MemoryContext tuples = AllocSetContextCreate(
+        CurrentMemoryContext, "tuples to be inserted", ALLOCSET_DEFAULT_SIZES);
+    auto** slot = static_cast<TupleTableSlot**>(palloc(sizeof(TupleTableSlot*) * kAtOnce));
+    const TupleDesc descriptor = RelationGetDescr(writer.relation);
+    for (int i = 0; i < slots; ++i) {
+        slot[i] = MakeSingleTupleTableSlot(descriptor, &TTSOpsHeapTuple);
+        slot[i]->tts_tableOid = RelationGetRelid(writer.relation);
+    }
+    const CommandId command = GetCurrentCommandId(true);
+    for (int start = 0; start < rows.count; start += kAtOnce) {
+        CHECK_FOR_INTERRUPTS();
+        const int count = Min(kAtOnce, rows.count - start);
+        const MemoryContext caller_context = MemoryContextSwitchTo(tuples);
+        for (int i = 0; i < count; ++i) {
+            const Size row = static_cast<Size>(order == nullptr ? start + i : order[start + i]);
+            const HeapTuple tuple = heap_form_tuple(descriptor, rows.values + row * columns,
+                                                    rows.nulls + row * columns);
+            ExecStoreHeapTuple(tuple, slot[i], false);
+        }
+        table_multi_insert(writer.relation, slot, count, command, 0, nullptr);
+        for (int i = 0; i < count; ++i) {
+            rows.tids[order == nullptr ? start + i : order[start + i]] = slot[i]->tts_tid;
+            ExecClearTuple(slot[i]);
+        }
+        MemoryContextSwitchTo(caller_context);
+        MemoryContextReset(tuples);
+    }
+    for (int i = 0; i < slots; ++i)
+        ExecDropSingleTupleTableSlot(slot[i]);
+    pfree(slot);
+    MemoryContextDelete(tuples);
+}
+
+// Enters a row into an index.
+bool insert_entry(const TableWriter& writer, int index, RowSet& rows, int row,
+                  IndexUniqueCheck check) {
+    Datum values[INDEX_MAX_KEYS];
+    bool nulls[INDEX_MAX_KEYS];
+    IndexInfo* const info = writer.index_infos[index];
+    const Size first = static_cast<Size>(row) * static_cast<Size>(writer.column_count);
+    for (int i = 0; i < info->ii_NumIndexAttrs; ++i) {
+        const Size at = first + static_cast<Size>(info->ii_IndexAttrNumbers[i]) - 1;
+        values[i] = rows.values[at];
+        nulls[i] = rows.nulls[at];
+    }
+    return index_insert(writer.indexes[index], values, nulls, &rows.tids[row], writer.relation,
+                        check, false, info);
+}
+
+// What order_rows() sorts: the beginning of a row's key, to be compared as numbers.
+struct SortKey {
+    static constexpr int kWords = 3;
+    uint64 words[kWords];
+    int row;
+
+    bool operator<(const SortKey& other) const {
+        for (int i = 0; i < kWords; ++i)
+            if (words[i] != other.words[i])
+                return words[i] < other.words[i];
+        return row < other.row;
+    }
+};
+
+// Appends the value, as bytes that compare as the values do, to the `size` bytes at `out` that are
+// taken of `room`; returns how many are then.
+int append_key(unsigned char* out, int size, int room, Oid type, Datum value, bool is_null) {
+    unsigned char number[16];
+    const unsigned char* bytes = number;
+    int length = 0;
+    const auto big_endian = [&](uint64 bits, int count) {
+        for (int i = count - 1; i >= 0; --i, bits >>= 8)
+            number[i] = static_cast<unsigned char>(bits);
+        length = count;
+    };
+    if (is_null)
+        return size;
+    switch (type) {
+        case INT4OID:
+            big_endian(static_cast<uint32>(DatumGetInt32(value)) ^ 0x80000000U, 4);
+            break;
+        case INT8OID:
+        case TIMESTAMPTZOID:
+            big_endian(static_cast<uint64>(DatumGetInt64(value)) ^ (UINT64CONST(1) << 63), 8);
+            break;
+        case UUIDOID:
+            std::memcpy(number, DatumGetPointer(value), UUID_LEN);
+            length = UUID_LEN;
+            break;
+        case TEXTOID: {
+            // The columns of ours that are indexed are in the order of their bytes, and no text has
+            // a zero byte: a zero after it makes the shorter text the lesser.
+            const auto* text = reinterpret_cast<const struct varlena*>(DatumGetPointer(value));
+            bytes = reinterpret_cast<const unsigned char*>(VARDATA_ANY(text));
+            length = static_cast<int>(VARSIZE_ANY_EXHDR(text));
+            break;
+        }
+        default:
+            return size;
+    }
+    const int taken = Min(length, room - size);
+    std::memcpy(out + size, bytes, static_cast<std::size_t>(taken));
+    return Min(size + taken + (type == TEXTOID ? 1 : 0), room);
+}
+
+}  // namespace
+
+int* order_rows(const TableWriter& writer, const RowSet& rows, const AttrNumber* columns,
+                int column_count) {
+    constexpr int kRoom = static_cast<int>(sizeof(SortKey::words));
+    const TupleDesc descriptor = RelationGetDescr(writer.relation);
+    auto* keys = static_cast<SortKey*>(MemoryContextAllocHuge(
+        CurrentMemoryContext, sizeof(SortKey) * static_cast<Size>(Max(rows.count, 1))));
+    for (int row = 0; row < rows.count; ++row) {
+        unsigned char bytes[kRoom] = {};
+        int size = 0;
+        for (int i = 0; i < column_count && size < kRoom; ++i) {
+            const Size at = static_cast<Size>(row) * static_cast<Size>(writer.column_count) +
+                            static_cast<Size>(columns[i]) - 1;
+            size =
+                append_key(bytes, size, kRoom, TupleDescAttr(descriptor, columns[i] - 1)->atttypid,
+                           rows.values[at], rows.nulls[at]);
+        }
+        std::memcpy(keys[row].words, bytes, kRoom);
+        for (uint64& word : keys[row].words)
+            word = __builtin_bswap64(word);
+        keys[row].row = row;
+    }
+    std::sort(keys, keys + rows.count);
+    auto* order = static_cast<int*>(MemoryContextAllocHuge(
+        CurrentMemoryContext, sizeof(int) * static_cast<Size>(Max(rows.count, 1))));
+    for (int i = 0; i < rows.count; ++i)
+        order[i] = keys[i].row;
+    pfree(keys);
+    return order;
+}
+
+void insert_rows(const TableWriter& writer, RowSet& rows, const int* order) {
+    if (rows.count == 0)
+        return;
+    insert_heap(writer, rows, order);
+    if (writer.index_count == (writer.key_index >= 0 ? 1 : 0))
+        return;
+    const MemoryContext entries =
+        AllocSetContextCreate(CurrentMemoryContext, "entries of an index", ALLOCSET_DEFAULT_SIZES);
+    for (int index = 0; index < writer.index_count; ++index) {
+        const IndexInfo* info = writer.index_infos[index];
+        if (index == writer.key_index || !info->ii_ReadyForInserts)
+            continue;
+        const MemoryContext caller_context = MemoryContextSwitchTo(entries);
+        const int* sorted =
+            order_rows(writer, rows, info->ii_IndexAttrNumbers, info->ii_NumIndexKeyAttrs);
+        for (int i = 0; i < rows.count; ++i) {
+            if (i % 256 == 0)
+                CHECK_FOR_INTERRUPTS();
+            insert_entry(writer, index, rows, sorted[i], UNIQUE_CHECK_NO);
+        }
+        MemoryContextSwitchTo(caller_context);
+        MemoryContextReset(entries);
+    }
+    MemoryContextDelete(entries);
+}
+
+bool insert_key(const TableWriter& writer, RowSet& rows, int row) {
+    return insert_entry(writer, writer.key_index, rows, row, UNIQUE_CHECK_PARTIAL);
+}
+
+void remove_row(const TableWriter& writer, const RowSet& rows, int row) {
+    simple_heap_delete(writer.relation, &rows.tids[row]);
+}
+
+}  // namespace meter::pg
