@@ -46,7 +46,7 @@ constexpr FunctionGrant kFunctionGrants[] = {
     {"ingest", false, true, true},         {"create_meter", false, false, true},
     {"update_meter", false, false, true},  {"add_dimension", false, false, true},
     {"archive_meter", false, false, true}, {"drop_meter", false, false, true},
-    {"fold", false, false, true},
+    {"fold", false, false, true},          {"erase_user", false, false, true},
 };
 
 // Runs a GRANT or REVOKE: `action` up to the object, the object, then TO or FROM and the role.

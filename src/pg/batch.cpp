@@ -11,6 +11,7 @@
 #include "pg/event.hpp"
 #include "pg/ledger.hpp"
 #include "pg/memory.hpp"
+#include "pg/retention.hpp"
 #include "pg/settings.hpp"
 #include "pg/values.hpp"
 
@@ -46,7 +47,7 @@ struct Batch {
 
     // Checks what needs no catalog, and computes digest and fingerprint.
     void prepare(std::size_t index, std::int64_t now, std::int64_t transaction_time,
-                 std::int64_t max_lead);
+                 std::int64_t max_lead, std::int64_t horizon);
 
     // Fills `keyed` with the valid items that have a key, ordered by digest and then by ordinal.
     void order_keys();
@@ -78,12 +79,13 @@ struct Batch {
 };
 
 void Batch::prepare(std::size_t index, std::int64_t now, std::int64_t transaction_time,
-                    std::int64_t max_lead) {
+                    std::int64_t max_lead, std::int64_t horizon) {
     EventInput& event = events[index];
     Item& item = items[index];
     item.time = event.timestamp.value_or(transaction_time);
     try {
         check_event_time(item.time, now, max_lead);
+        check_retained(item.time, horizon);
     } catch (const Error& error) {
         set_error(index, error);
         return;
@@ -302,13 +304,14 @@ void record_batch(const Call& call, std::vector<EventInput>* events, bool strict
     Batch& batch = *make_in<Batch>(CurrentMemoryContext, *events);
     const int64 now = now_unix_micros();
     const int64 transaction_time = to_unix_micros(GetCurrentTransactionStartTimestamp());
+    const int64 horizon = hold_horizon();
     for (std::size_t i = 0; i < batch.items.size(); ++i) {
         if (i % 256 == 0)
             CHECK_FOR_INTERRUPTS();
         if (!batch.events[i].error)
             resolve_meter(call, batch, i);
         if (!batch.events[i].error)
-            batch.prepare(i, now, transaction_time, setting_max_event_lead);
+            batch.prepare(i, now, transaction_time, setting_max_event_lead, horizon);
         if (batch.items[i].status == Status::kRecorded)
             batch.items[i].event_id = next_event_id();
     }

@@ -12,6 +12,7 @@
 #include "pg/generation.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
+#include "pg/retention.hpp"
 #include "pg/spi.hpp"
 #include "pg/usage_bucket.hpp"
 #include "pg/values.hpp"
@@ -83,6 +84,7 @@ METER_FUNCTION(meter_rebuild) {
     if (from < to) {
         const Datum meters = meters_to_rebuild(call.org, fcinfo, 2);
         take_fold_lock(true);
+        require_months(from, hold_horizon(), "rebuild");
         events = replace_cells_by_deltas(meters, meter::utc_month_of(from).start,
                                          meter::utc_month_of(to - 1).end);
         fold_pending(PG_INT64_MAX);

@@ -44,6 +44,7 @@ WITH meters AS MATERIALIZED (
     SELECT date_trunc('month', period_start) AS start,
            CASE WHEN date_trunc('month', period_end) = period_end THEN period_end
                 ELSE date_trunc('month', period_end) + interval '1 month' END AS stop
+    WHERE meter.require_retained(period_start)
 ), events AS MATERIALIZED (
     SELECT e.meter_id, e.user_id, meter.dimensions_digest(e.dimensions) AS digest, e.dimensions,
            e."timestamp" AS at, e.id, e.value
