@@ -177,7 +177,7 @@ METER_FUNCTION(meter_drop_events) {
         throw meter::Error(meter::ErrorKind::kInvalidParameter,
                            "before must lie between 1970 and now", {},
                            "No event before that time is recorded any more.");
-    begin_procedure(fcinfo, "meter.drop_events()");
+    begin_procedure(fcinfo, "meter.drop_events()", "drop events");
     TimestampTz until = 0;
     Oid keys = InvalidOid;
     transaction([&] {

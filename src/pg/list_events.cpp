@@ -160,6 +160,7 @@ bool cut_at_horizon(PageQuery* page) {
         throw Error(ErrorKind::kNotInState, "period_start lies before the retention horizon",
                     "Events before " + format_timestamp(dropped) + " have been dropped.",
                     "Without period_start the events that are there are listed.");
+    require_known_horizon();
     page->start = to_timestamptz(dropped);
     return true;
 }

@@ -289,10 +289,9 @@ int64 move_month(year_month month) {
     constexpr int kMostWaits = 300;
     constexpr const char* kTimeout = "100ms";
     constexpr long kPauseMs = 100;
-    const Oid parent = relations().meter_event;
     const char* name = name_of(month);
-    if (!lock_within(parent, ShareUpdateExclusiveLock, kManualLockTimeout))
-        raise_lock_timeout(parent, kManualLockTimeout);
+    // Against others who make partitions; recorders and readers pass.
+    LockRelationOid(relations().meter_event, ShareUpdateExclusiveLock);
     if (OidIsValid(get_relname_relid(name, relations().schema)))
         return -1;
 
@@ -348,7 +347,7 @@ METER_FUNCTION(meter_empty_default_partition) {
     if (min_events < 1)
         throw meter::Error(meter::ErrorKind::kInvalidParameter,
                            "min_events must be at least 1, and is " + std::to_string(min_events));
-    begin_procedure(fcinfo, "meter.empty_default_partition()");
+    begin_procedure(fcinfo, "meter.empty_default_partition()", "empty the default partition");
     MonthCounts months{0, nullptr, nullptr};
     for (int i = -1; i < months.count; ++i) {
         const MemoryContext context = CurrentMemoryContext;

@@ -45,6 +45,21 @@ int64 horizon() {
     return known;
 }
 
+void require_known_horizon() {
+    static Statement select = {"SELECT max(horizon) FROM meter.retention", {}};
+    const int64 latest = horizon();
+    if (latest == PG_INT64_MIN)
+        return;
+    run(select, nullptr, nullptr, Run::kCaller);
+    bool none;
+    const Datum seen = result(0, 1, &none);
+    if (none || to_unix_micros(DatumGetTimestampTz(seen)) < latest)
+        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                        errmsg("events have been dropped since the snapshot that is read"),
+                        errhint("Try again, in a new transaction.")));
+    SPI_freetuptable(SPI_tuptable);
+}
+
 int64 hold_horizon() {
     // The lock that writing an event takes anyway, but before the horizon is looked at: from here
     // on drop_events() waits for us, and what it committed before has become known by then.
@@ -255,7 +270,8 @@ void sleep_for(long milliseconds) {
     CHECK_FOR_INTERRUPTS();
 }
 
-void begin_procedure(FunctionCallInfo fcinfo, const char* name) {
+void begin_procedure(FunctionCallInfo fcinfo, const char* name, const char* action) {
+    end_call(begin_owner_call(action));
     const Node* context = fcinfo->context;
     if (context == nullptr || !IsA(context, CallContext) ||
         reinterpret_cast<const CallContext*>(context)->atomic)

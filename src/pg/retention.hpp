@@ -21,7 +21,11 @@ namespace meter::pg {
 // within an SPI connection.
 int64 horizon();
 
-// The same, and until the end of the transaction drop_events() waits before it deletes.
+// Raises serialization_failure where the snapshot of the query that called us is older than the
+// horizon: what it read before it must not be less now.
+void require_known_horizon();
+
+// The horizon, and until the end of the transaction drop_events() waits before it deletes.
 int64 hold_horizon();
 
 // Throws meter::Error where an event of this time may not be recorded any more. Makes no PostgreSQL
@@ -55,7 +59,8 @@ bool lock_within(Oid relation, LOCKMODE mode, const char* timeout);
 void sleep_for(long milliseconds);
 
 // Opens an SPI connection for a procedure that commits as it goes, by SPI_commit(). Raises
-// invalid_transaction_termination where it cannot, as within a transaction block.
-void begin_procedure(FunctionCallInfo fcinfo, const char* name);
+// insufficient_privilege for all but the owner, and invalid_transaction_termination where it cannot
+// commit, as within a transaction block. `action` completes "permission denied to ...".
+void begin_procedure(FunctionCallInfo fcinfo, const char* name, const char* action);
 
 }  // namespace meter::pg
