@@ -16,7 +16,7 @@ $sql->(<<'SQL');
 CREATE EXTENSION meter;
 SELECT meter.create_meter('tokens');
 SELECT count(*) FROM meter.record_events((SELECT jsonb_agg(jsonb_build_object('event_name', 'tokens', 'user_id', 'u' || i % 7,
-    'value', i, 'idempotency', 'k' || i, 'timestamp', to_char('2025-01-01 00:20Z'::timestamptz + i * interval '20 minutes', 'YYYY-MM-DD"T"HH24:MI:SSOF')))
+    'value', i, 'idempotency', 'k' || i, 'timestamp', to_char(timestamp '2025-01-01 00:20' + i * interval '20 minutes', 'YYYY-MM-DD"T"HH24:MI:SSZ')))
     FROM generate_series(0, 8999) i)) WHERE status <> 'recorded';
 SELECT meter.fold();
 SQL
@@ -26,7 +26,6 @@ my $placed = "SELECT string_agg(format('%s %s', replace(t::regclass::text, 'mete
 my $tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'meter'::regnamespace AND relkind = 'r' AND relname LIKE 'meter_event_2%'";
 my $usage = "SELECT md5(string_agg(u::text, ',' ORDER BY u::text)) FROM meter.usage('tokens', '2025-01-01Z', '2025-07-01Z', group_by => '{user_id}', bucket => 'month') u";
 my $before = $sql->($usage);
-my $days = $sql->($usage =~ s/'month'/'day'/r);
 is($sql->($placed), 'default 9000', 'all events lie in the default partition');
 
 # A session that keeps to a transaction, and one that runs a statement beside it.
@@ -37,6 +36,7 @@ sub open_session
 	$session->{timer} = IPC::Run::timer($PostgreSQL::Test::Utils::timeout_default);
 	$session->{run} = IPC::Run::start([ 'psql', '-X', '-A', '-t', '-q', '-d', $node->connstr('postgres') ],
 		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err}, $session->{timer});
+	$session->{run}->pump while length $session->{in};
 	return $session;
 }
 
@@ -111,7 +111,7 @@ is($sql->('SELECT count(*) FROM meter.meter_event_default'), 0, 'nothing is left
 is($sql->("SELECT (SELECT count(*) FROM outcome WHERE status = 'recorded') = count(*) FROM meter.meter_event WHERE user_id = 'load'"), 't', 'each event is there');
 is($sql->("SELECT count(*) FROM meter.meter_event e LEFT JOIN meter.event_key k ON k.event_id = e.id WHERE k.event_id IS NULL"), 0, 'with its key');
 is($sql->("SELECT count(*) FROM meter.verify('2025-01-01Z', '2025-07-01Z')"), 0, 'the rollups are exact');
-is($sql->("SELECT count(DISTINCT i.inhrelid) FROM pg_inherits i WHERE inhparent = 'meter.meter_event'::regclass"), 7, 'a partition a month');
+is($sql->("SELECT count(DISTINCT i.inhrelid) FROM pg_inherits i WHERE inhparent = 'meter.meter_event'::regclass"), 6, 'a partition a month');
 $sql->("SELECT meter.fold()");
 $before = $sql->($usage);
 
@@ -131,6 +131,8 @@ $before = $sql->($usage);
 
 # --- a crash in the middle: keys are gone, a partition is in use
 
+my $till_may = $usage =~ s/'2025-07-01Z'/'2025-06-01Z'/r;
+my $before_crash = $sql->($till_may);
 $holder = open_session('BEGIN; SELECT count(*) FROM meter.meter_event;');
 reached($holder);
 my $dropper = open_session("CALL meter.drop_events('2025-02-10 07:30Z');");
@@ -140,12 +142,13 @@ $node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE rel
 is($sql->("SELECT meter.record_event('tokens', 'u1', 0, event_time => '2025-06-20Z') > 0"), 't', 'recorders go on while it waits');
 crash($holder, $dropper);
 is($sql->("SELECT count(*) FROM meter.meter_event WHERE \"timestamp\" < '2025-02-10 07:30Z'") > 0, 1, 'events are left after the crash');
-is($sql->($usage =~ s/'2025-07-01Z'/'2025-06-01Z'/r), $sql->($usage =~ s/'2025-07-01Z'/'2025-06-01Z'/r), 'usage is told');
+is($sql->($till_may), $before_crash, 'usage is what it was');
 ($status, $out, $err) = $node->psql('postgres', "SELECT meter.record_event('tokens', 'u1', 1, idempotency => 'k1', event_time => '2025-01-01 00:40Z')");
 like($err, qr/lies before the retention horizon/, 'a retry whose key is gone is refused');
 ($status, $out, $err) = $node->psql('postgres', "CALL meter.drop_events('2025-02-10 07:30Z')");
 like($err, qr/DETAIL:  1 partitions, \d+ events of others, 0 keys/, 'run again, it goes on');
 is($sql->("SELECT count(*) FROM meter.meter_event WHERE \"timestamp\" < '2025-02-10 07:30Z'"), 0, 'then they are gone');
+is($sql->($till_may), $before_crash, 'and usage is what it was');
 is($sql->("SELECT count(*) FROM meter.event_key k WHERE NOT EXISTS (SELECT FROM meter.meter_event e WHERE e.id = k.event_id)"), 0, 'and no key is left without its event');
 $sql->("SELECT meter.fold(); DELETE FROM meter.meter_event WHERE \"timestamp\" >= '2025-06-01Z'; SELECT meter.rebuild('2025-06-01Z', '2025-07-01Z')");
 is($sql->("SELECT value, event_count FROM meter.usage('tokens', '2025-01-01Z', '2025-02-01Z', 'u1')"), $sql->("SELECT sum(value_sum), sum(event_count) FROM meter.rollup WHERE grain = 'm' AND user_id = 'u1' AND start = '2025-01-01Z'"), 'usage of a dropped month is told by its cells');
