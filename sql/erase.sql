@@ -31,6 +31,7 @@ SELECT pg_temp.fill();
 SET meter.org = 'other';
 SELECT pg_temp.fill();
 RESET meter.org;
+SELECT count(*) FROM unnest('{ann,bob,eve}'::text[]) u, meter.record_event('calls', u, 11, '{"model": "m2"}', 'later', '2025-02-27 22:34:56Z', '{"mail": "x"}');
 CREATE VIEW usage_now AS
     SELECT 'total' AS what, to_jsonb(r) AS r FROM meter.usage('calls', '2025-01-02Z', '2025-02-28 12:30Z', group_by => '{model}', bucket => 'day') r
     UNION ALL SELECT 'level', to_jsonb(r) FROM meter.usage('level', '2025-01-02Z', '2025-02-28 12:30Z', bucket => 'hour') r
