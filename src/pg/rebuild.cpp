@@ -11,6 +11,7 @@
 #include "pg/fold.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
+#include "pg/retention.hpp"
 #include "pg/spi.hpp"
 #include "pg/usage_bucket.hpp"
 #include "pg/values.hpp"
@@ -67,7 +68,8 @@ Datum meters_to_rebuild(std::string_view org, FunctionCallInfo fcinfo, int argum
 
 }  // namespace
 
-int64 rebuild_months(Datum meters, int64 from, int64 to) {
+int64 rebuild_months(Datum meters, int64 from, int64 to, const char* action) {
+    require_months(from, hold_horizon(), action);
     const int32 generation = generation_to_fold();
     const int64 events = replace_cells_by_deltas(meters, utc_month_of(from).start,
                                                  utc_month_of(to - 1).end, generation);
@@ -91,7 +93,7 @@ METER_FUNCTION(meter_rebuild) {
     if (from < to) {
         const Datum meters = meters_to_rebuild(call.org, fcinfo, 2);
         take_fold_lock(true);
-        events = rebuild_months(meters, from, to);
+        events = rebuild_months(meters, from, to, "rebuild");
     }
     end_call(call);
     PG_RETURN_INT64(events);

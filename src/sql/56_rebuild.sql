@@ -59,6 +59,7 @@ WITH meters AS MATERIALIZED (
     SELECT date_trunc('month', period_start) AS start,
            CASE WHEN date_trunc('month', period_end) = period_end THEN period_end
                 ELSE date_trunc('month', period_end) + interval '1 month' END AS stop
+    WHERE meter.require_retained(period_start)
 ), events AS MATERIALIZED (
     -- Without what the rollups leave out, like all that follows: cells from before it was left out
     -- have it still, and are right all the same.
