@@ -9,6 +9,8 @@
 #include "pg/catalog.hpp"
 #include "pg/event_query.hpp"
 #include "pg/guard.hpp"
+#include "pg/memory.hpp"
+#include "pg/settings.hpp"
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
 
@@ -284,11 +286,16 @@ void begin_procedure(FunctionCallInfo fcinfo, const char* name, const char* acti
 
 }  // namespace meter::pg
 
-METER_FUNCTION(meter_require_retained) {
+METER_FUNCTION(meter_may_verify) {
     using namespace meter::pg;
-    if (PG_ARGISNULL(0))
-        PG_RETURN_NULL();
+    require_argument(fcinfo, 0, "period_start");
+    require_argument(fcinfo, 1, "period_end");
+    if (PG_GETARG_TIMESTAMPTZ(1) < PG_GETARG_TIMESTAMPTZ(0))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("period_end must not be before period_start")));
     SPI_connect();
+    if (!PG_ARGISNULL(2))
+        (void)require_meter(setting_org, text_view(PG_GETARG_DATUM(2)));
     // The query that calls has locked the partitions already.
     require_months(to_unix_micros(PG_GETARG_TIMESTAMPTZ(0)), horizon(), "verify");
     // The planner may have left out partitions that hold what the caller's snapshot sees.

@@ -37,11 +37,4 @@ REVOKE ALL ON PROCEDURE meter.empty_default_partition(bigint) FROM PUBLIC;
 COMMENT ON PROCEDURE meter.empty_default_partition(bigint) IS
 'gives each month that has at least min_events events in meter.meter_event_default a partition of its own, and moves them there while others record and query';
 
-CREATE FUNCTION meter.require_retained(start timestamptz) RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL RESTRICTED
-AS 'MODULE_PATHNAME', 'meter_require_retained';
-REVOKE ALL ON FUNCTION meter.require_retained(timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION meter.require_retained(timestamptz) IS
-'true, or an error where events from the start of that UTC month on have been dropped, or partitions were made since the caller''s snapshot; for meter.verify';
-
 SELECT pg_catalog.pg_extension_config_dump('meter.retention', '');
