@@ -46,7 +46,7 @@ FROM (VALUES
     ('America/St_Johns', '2010-03-14 03:31+00'), ('America/St_Johns', '2010-11-07 02:31+00'),
     ('Pacific/Apia', '2011-12-30 10:00+00'), ('Asia/Kathmandu', '1985-12-31 18:30+00'),
     ('Pacific/Chatham', '2026-04-04 14:00+00'), ('Africa/Casablanca', '2026-02-15 02:00+00'),
-    ('America/Godthab', '2023-03-26 01:00+00'), ('Asia/Gaza', '2011-08-01 00:00+00'),
+    ('America/Nuuk', '2023-03-26 01:00+00'), ('Asia/Gaza', '2011-08-01 00:00+00'),
     ('Antarctica/Troll', '2026-03-29 01:00+00'), ('Asia/Kolkata', '2026-01-01 18:30+00'), ('UTC', '2026-01-01 00:00+00')
 ) AS c (zone, change),
 LATERAL (
