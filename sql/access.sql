@@ -42,11 +42,12 @@ FROM (VALUES
     ('list_events', 'reader admin'), ('usage', 'reader admin'), ('usage_report', 'reader admin'),
     ('record_event', 'writer admin'), ('record_events', 'writer admin'), ('ingest', 'writer admin'),
     ('create_meter', 'admin'), ('update_meter', 'admin'), ('add_dimension', 'admin'),
-    ('archive_meter', 'admin'), ('drop_meter', 'admin'), ('fold', 'admin unbound'),
+    ('archive_meter', 'admin'), ('drop_meter', 'admin'), ('fold', 'admin unbound'), ('erase_user', 'admin'),
     ('leave_out', 'admin'), ('take_in', 'admin'), ('status', 'reader admin'), ('system_status', 'reader admin unbound'),
     ('verify', 'owner'), ('rebuild', 'owner'), ('cell_hours', 'owner'), ('sum_hours', 'owner'), ('sum_hours_add', 'owner'), ('sum_hours_final', 'owner'),
     ('dimensions_digest', 'owner'),
     ('grant_access', 'owner'), ('revoke_access', 'owner'), ('create_partitions', 'owner'),
+    ('empty_default_partition', 'owner'), ('drop_events', 'owner'), ('may_verify', 'owner'), ('key_digest', 'owner'),
     ('forget_cached', 'owner'), ('load_events', 'owner'), ('is_event', 'owner'), ('is_dimension_names', 'owner'),
     ('bucket_start', 'reader admin'), ('bucket_end', 'reader admin'),
     ('sum_by', 'public'), ('count_by', 'public'), ('last_by', 'public'), ('last', 'public'),
@@ -91,7 +92,8 @@ CREATE VIEW access_expected AS
     FROM access_function f JOIN access_rule r USING (function) CROSS JOIN access_role o;
 SELECT signature, role, expected FROM access_expected
 WHERE NOT internal AND NOT proisstrict
-  AND access_may(role, 'SELECT meter.' || (SELECT quote_ident(proname) FROM pg_proc p WHERE p.oid = access_expected.oid)
+  AND access_may(role, (SELECT CASE prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END || ' meter.' || quote_ident(proname)
+                         FROM pg_proc p WHERE p.oid = access_expected.oid)
                        || '(' || array_to_string(nulls, ', ') || ')') <> expected;
 -- The same by the catalog, those that SQL cannot call too; public functions need the schema.
 SELECT signature, role, expected FROM access_expected
@@ -120,6 +122,9 @@ INSERT INTO access_call VALUES
     ('grant_access', $$SELECT meter.grant_access(current_user, 'admin')$$),
     ('revoke_access', $$SELECT meter.revoke_access('access_reader')$$),
     ('create_partitions', $$SELECT count(*) FROM meter.create_partitions(60, now() + interval '59 months')$$),
+    ('empty_default_partition', $$CALL meter.empty_default_partition()$$),
+    ('drop_events', $$CALL meter.drop_events('2001-01-01')$$),
+    ('erase_user', $$SELECT meter.erase_user('ann')$$),
     ('fold', $$SELECT meter.fold() >= 0$$),
     ('leave_out', $$SELECT meter.leave_out('tokens', 'd')$$),
     ('take_in', $$SELECT meter.take_in('tokens')$$),

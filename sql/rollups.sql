@@ -98,4 +98,21 @@ SELECT meter.rebuild(NULL, '2026-02-01');
 SELECT meter.rebuild('2026-01-01', '2026-02-01', 'unknown');
 SELECT meter.rebuild('2026-02-01', '2026-01-01');
 
+-- What else verify finds: a wrong or missing row of a month, deltas that no query looks at.
+SELECT meter.rebuild('2026-01-01', '2026-04-01') > 0 AS rebuilt;
+UPDATE meter.rollup_month SET last_timestamp = last_timestamp - interval '1 second' WHERE month = '2026-01-01Z';
+DELETE FROM meter.rollup_month WHERE month = '2026-02-01Z';
+SELECT DISTINCT grain, start, expected IS NULL AS unexpected, actual IS NULL AS missing FROM meter.verify('2026-01-01', '2026-04-01') ORDER BY 1, 2;
+SELECT meter.rebuild('2026-01-01', '2026-04-01') > 0 AS rebuilt;
+SELECT count(*) AS differences FROM meter.verify('2026-01-01', '2026-04-01');
+BEGIN;
+SELECT meter.record_event('tokens', 'ann', 1, event_time => '2026-01-05Z') > 0 AS recorded;
+SELECT count(*) AS differences FROM meter.verify('2026-01-01', '2026-04-01');
+UPDATE meter.rollup_pending SET generation = 99;
+SELECT grain, user_id, actual IS NULL AS missing FROM meter.verify('2026-01-01', '2026-04-01') WHERE grain = 'm' ORDER BY 1, 2;
+ROLLBACK;
+SELECT * FROM meter.verify('2026-01-01', '2026-02-01', 'unknown');
+SELECT * FROM meter.verify('2026-02-01', '2026-01-01');
+SELECT * FROM meter.verify(NULL, '2026-01-01');
+
 TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;

@@ -17,14 +17,6 @@ int only_hour(const RollupCell& cell, std::int64_t day) {
     return static_cast<int>(since / kHourMicros);
 }
 
-// Gives a day that has events its hours.
-void unfold_hours(TableCell& cell, std::int64_t day, std::pmr::memory_resource* resource) {
-    if (!cell.hours.empty() || cell.cell.empty())
-        return;
-    const int hour = only_hour(cell.cell, day);
-    hour_cell(cell.hours, hour).merge(cell.cell, -hour * kHourMicros, resource);
-}
-
 // Adds a day's numbers and hours to another cell of the same day.
 void merge_day(TableCell& into, const TableCell& added, std::int64_t day,
                std::pmr::memory_resource* resource) {
@@ -50,6 +42,13 @@ void summarise(CellTable& cells, RollupTables::Months& months) {
 }
 
 }  // namespace
+
+void unfold_hours(TableCell& cell, std::int64_t day, std::pmr::memory_resource* resource) {
+    if (!cell.hours.empty() || cell.cell.empty())
+        return;
+    const int hour = only_hour(cell.cell, day);
+    hour_cell(cell.hours, hour).merge(cell.cell, -hour * kHourMicros, resource);
+}
 
 std::pmr::vector<CellTable::Entry*> CellTable::sorted() {
     std::pmr::vector<Entry*> entries(resource_);

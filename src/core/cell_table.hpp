@@ -117,6 +117,9 @@ class RollupTables {
     Months meter_months_;
 };
 
+// Gives a day's cell that has events its hours, which it is without as long as it has but one.
+void unfold_hours(TableCell& cell, std::int64_t day, std::pmr::memory_resource* resource);
+
 // Adds to a day's cell what an hour's events add up to, whose origin is the hour's start.
 void add_hour(TableCell& cell, std::int64_t day, int hour, const RollupCell& added,
               std::pmr::memory_resource* resource);

@@ -55,6 +55,7 @@ constexpr FunctionGrant kFunctionGrants[] = {
     {"archive_meter", false, false, true},
     {"drop_meter", false, false, true},
     {"fold", false, false, true, false},
+    {"erase_user", false, false, true},
     {"leave_out", false, false, true},
     {"take_in", false, false, true},
     {"status", true, false, true},

@@ -8,6 +8,7 @@
 #include "core/timestamp.hpp"
 #include "pg/event.hpp"
 #include "pg/numeric.hpp"
+#include "pg/retention.hpp"
 #include "pg/settings.hpp"
 #include "pg/values.hpp"
 
@@ -121,6 +122,7 @@ void check_meter(Batch& batch, BatchItem& item, BatchMeter& meter, const std::st
 void finish(Batch& batch, BatchItem& item, std::string_view value_text) {
     try {
         check_event_time(item.time, batch.now, setting_max_event_lead);
+        check_retained(item.time, batch.horizon);
     } catch (const Error& error) {
         batch.set_error(item, error);
         return;
@@ -238,6 +240,7 @@ Batch* begin_batch(const Call& call) {
     const Datum one = NumericGetDatum(int64_to_numeric(1));
     Batch* batch = make_in<Batch>(CurrentMemoryContext, CurrentMemoryContext, scratch, call);
     batch->now = now_unix_micros();
+    batch->horizon = hold_horizon();
     batch->transaction_time = to_unix_micros(GetCurrentTransactionStartTimestamp());
     batch->empty_object = empty;
     batch->one = one;

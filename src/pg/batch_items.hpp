@@ -105,6 +105,7 @@ struct Batch {
     const Call& call;
     std::int64_t now = 0;               // microseconds since 1970, as the next
     std::int64_t transaction_time = 0;  // the timestamp of items without
+    std::int64_t horizon = 0;           // before which none is taken
     Datum empty_object = 0;
     Datum one = 0;
     std::pmr::string value_text;

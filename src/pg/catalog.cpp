@@ -108,7 +108,8 @@ MeterCache* meters = nullptr;
 void on_relation_change(Datum, Oid relation) {
     if (relation == InvalidOid || !relations_known || relation == known_relations.meter ||
         relation == known_relations.meter_event || relation == known_relations.access ||
-        relation == known_relations.event_id_seq || relation == known_relations.generation) {
+        relation == known_relations.event_id_seq || relation == known_relations.generation ||
+        relation == known_relations.retention) {
         relations_known = false;
         meters_stale = true;
         ++generation;
@@ -225,6 +226,7 @@ const Relations& relations() {
     found.access = relation_oid("access", found.schema);
     found.rollup = relation_oid("rollup", found.schema);
     found.generation = relation_oid("rollup_generation", found.schema);
+    found.retention = relation_oid("retention", found.schema);
     HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(found.meter));
     if (!HeapTupleIsValid(tuple))
         elog(ERROR, "cache lookup failed for relation %u", found.meter);

@@ -22,6 +22,7 @@ struct Relations {
     Oid access;        // meter.access
     Oid rollup;        // meter.rollup
     Oid generation;    // meter.rollup_generation
+    Oid retention;     // meter.retention
     Oid owner;         // of meter.meter, on whose behalf entry points act
 };
 

@@ -68,12 +68,14 @@ struct Hour {
 // All hours, in the order of the index on deltas. The vector lives in the current memory context.
 std::vector<Hour>* sorted_hours(RollupTables* tables) {
     auto* hours = make_in<std::vector<Hour>>(CurrentMemoryContext);
-    for (const auto& [key, day] : tables->days.entries())
+    for (auto& [key, day] : tables->days.entries()) {
+        unfold_hours(day, key.start, tables->resource());
         for (const HourCell& hour : day.hours)
             hours->push_back(
                 {{key.meter_id, key.start + hour.hour * kHourMicros, key.user_id, key.digest},
                  &hour.cell,
                  day.dimensions});
+    }
     std::sort(hours->begin(), hours->end(), [](const Hour& a, const Hour& b) {
         if (const int order = a.key.user_id.compare(b.key.user_id))
             return order < 0;

@@ -157,69 +157,61 @@ void fold_or_set_aside(Datum* tids, int first, int last, Target* target) {
     run(set_aside, aside, nullptr, Run::kWrite);
 }
 
-// Folds up to `limit` deltas of the generations, of which some cannot be folded. Returns how many
-// are settled, one way or the other.
-int64 fold_around_errors(Datum generations, int64 limit, Target* target) {
-    static Statement list = {
-        "SELECT ctid FROM meter.rollup_pending WHERE generation = ANY ($1) LIMIT $2",
-        {INT4ARRAYOID, INT8OID},
-        true};
-    const Datum values[] = {generations, Int64GetDatum(limit)};
-    const auto count = static_cast<int>(run(list, values, nullptr, Run::kWrite));
-    SPITupleTable* const found = SPI_tuptable;
+// Where the deltas of the last result are: its one column, in the current memory context.
+Datum* found_tids(int count) {
     auto* tids = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(Max(count, 1))));
     for (int i = 0; i < count; ++i) {
         bool null;
-        tids[i] = datumCopy(SPI_getbinval(found->vals[i], found->tupdesc, 1, &null), false,
-                            sizeof(ItemPointerData));
+        tids[i] =
+            datumCopy(result(static_cast<uint64>(i), 1, &null), false, sizeof(ItemPointerData));
     }
-    SPI_freetuptable(found);
-    fold_or_set_aside(tids, 0, count, target);
-    return count;
+    return tids;
 }
 
-int64 count_deltas(Datum generations) {
-    static Statement count = {
-        "SELECT count(*) FROM meter.rollup_pending WHERE generation = ANY ($1)",
-        {INT4ARRAYOID},
-        true};
-    run(count, &generations, nullptr, Run::kWrite);
-    bool null;
-    return DatumGetInt64(result(0, 1, &null));
-}
-
-// Folds deltas of the generations, `max_deltas` at most, chunk by chunk. Returns how many.
-int64 fold_generations(Datum generations, int64 max_deltas, Target* target) {
-    static Statement take = {
-        "DELETE FROM meter.rollup_pending WHERE ctid = ANY (ARRAY (SELECT ctid FROM "
-        "meter.rollup_pending WHERE generation = ANY ($1) LIMIT $2)) "
-        "RETURNING " METER_DELTA_COLUMNS,
-        {INT4ARRAYOID, INT8OID}};
+// Folds deltas of the generations, `max_deltas` at most, chunk by chunk: those that are there now.
+// Returns how many are settled, one way or the other, and whether these are all.
+int64 fold_generations(Datum generations, int64 max_deltas, Target* target, bool* all) {
+    static Statement list = {
+        "SELECT ctid FROM meter.rollup_pending WHERE generation = ANY ($1)", {INT4ARRAYOID}, true};
+    const MemoryContext chunk_context =
+        AllocSetContextCreate(CurrentMemoryContext, "deltas to fold", ALLOCSET_DEFAULT_SIZES);
+    // One scan for all chunks: each of its own would pass by what those before it deleted.
+    const Portal portal = open_cursor(list, &generations);
+    const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
     int64 folded = 0;
-    while (folded < max_deltas) {
+    *all = false;
+    while (folded < max_deltas && !*all) {
         CHECK_FOR_INTERRUPTS();
-        const int64 limit = Min(kChunk, max_deltas - folded);
-        const Datum values[] = {generations, Int64GetDatum(limit)};
-        int64 settled = 0;
-        const char* error = nullptr;
-        if (!try_fold(take, values, target, &settled, &error))
-            settled = fold_around_errors(generations, limit, target);
-        folded += settled;
-        if (settled < limit)
-            break;
+        const auto limit = static_cast<int>(Min(kChunk, max_deltas - folded));
+        SPI_cursor_fetch(portal, true, limit);
+        MemoryContextSwitchTo(chunk_context);
+        const auto count = static_cast<int>(SPI_processed);
+        Datum* const tids = found_tids(count);
+        SPI_freetuptable(SPI_tuptable);
+        fold_or_set_aside(tids, 0, count, target);
+        folded += count;
+        *all = count < limit;
+        MemoryContextReset(chunk_context);
     }
+    MemoryContextSwitchTo(caller_context);
+    SPI_cursor_close(portal);
+    MemoryContextDelete(chunk_context);
     return folded;
 }
 
-// Numbers, and those of runs, as an int4[].
-Datum array_of(const int32* numbers, int count, const DeltaRun* runs, int run_count) {
+// Numbers, those of runs, and `one_more` unless it is 0, as an int4[].
+Datum array_of(const int32* numbers, int count, const DeltaRun* runs, int run_count,
+               int32 one_more) {
     auto* all =
-        static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(Max(count + run_count, 1))));
+        static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count + run_count + 1)));
+    int length = 0;
     for (int i = 0; i < count; ++i)
-        all[i] = Int32GetDatum(numbers[i]);
+        all[length++] = Int32GetDatum(numbers[i]);
     for (int i = 0; i < run_count; ++i)
-        all[count + i] = Int32GetDatum(runs[i].generation);
-    return PointerGetDatum(construct_array(all, count + run_count, INT4OID, 4, true, TYPALIGN_INT));
+        all[length++] = Int32GetDatum(runs[i].generation);
+    if (one_more != 0)
+        all[length++] = Int32GetDatum(one_more);
+    return PointerGetDatum(construct_array(all, length, INT4OID, 4, true, TYPALIGN_INT));
 }
 
 // The user before whom a part of a merge ends, such that the largest run gives it a chunk; null
@@ -260,7 +252,8 @@ void merge_runs(FoldState* state) {
     }
     if (state->run_count - first < 2)
         return;
-    const Datum generations = array_of(nullptr, 0, state->runs + first, state->run_count - first);
+    const Datum generations =
+        array_of(nullptr, 0, state->runs + first, state->run_count - first, 0);
     Target target{next_run(state), 0, 0};
     // By users, so that all that is to be added up to one delta comes together.
     Datum from = text_datum("");
@@ -272,7 +265,8 @@ void merge_runs(FoldState* state) {
         int64 settled = 0;
         const char* error = nullptr;
         if (!try_fold(is_last ? take_rest : take_part, values, &target, &settled, &error)) {
-            fold_around_errors(generations, PG_INT32_MAX, &target);
+            bool all = false;
+            fold_generations(generations, PG_INT64_MAX, &target, &all);
             break;
         }
         from = to;
@@ -317,24 +311,29 @@ void require_no_subscription(const char* action) {
                          "first.")));
 }
 
-uint64 fold_pending(int64 max_deltas, Fold how) {
+int32 generation_to_fold() {
+    FoldState& state = *static_cast<FoldState*>(palloc(sizeof(FoldState)));
+    state = load_fold_state();
+    const int32 generation = next_run(&state);
+    store_fold_state(state);
+    return generation;
+}
+
+uint64 fold_pending(int64 max_deltas, Fold how, int32 unlisted) {
     if (!take_fold_lock(false))
         return 0;
     FoldState& state = *static_cast<FoldState*>(palloc(sizeof(FoldState)));
     state = load_fold_state();
     const bool into_cells = how == Fold::kIntoCells || may_fold_into_cells(state);
     const bool with_runs = into_cells && state.run_count > 0;
-    const Datum generations =
-        array_of(state.recorded, state.recorded_count, state.runs, with_runs ? state.run_count : 0);
+    const Datum generations = array_of(state.recorded, state.recorded_count, state.runs,
+                                       with_runs ? state.run_count : 0, unlisted);
     // All of them: it may be long until the next time.
     if (with_runs)
         max_deltas = PG_INT64_MAX;
-    // What comes while we fold is for the next time. One more than there are: where fewer are
-    // found, none is left.
-    if (max_deltas > kChunk)
-        max_deltas = Min(max_deltas, count_deltas(generations) + 1);
     Target target{into_cells ? kCells : next_run(&state), 0, 0};
-    const int64 folded = fold_generations(generations, max_deltas, &target);
+    bool all = false;
+    const int64 folded = fold_generations(generations, max_deltas, &target, &all);
     // Before a new one is begun: until we commit, the others still write into the latest.
     const bool closed = close_generations(&state);
     if (folded == 0) {
@@ -349,7 +348,7 @@ uint64 fold_pending(int64 max_deltas, Fold how) {
     count_folded(&state, folded, is_held_back(state) ? kMostHeldBack : kMostFolded);
     if (into_cells) {
         note_cell_fold(&state, target.chunks);
-        if (folded < max_deltas)
+        if (all)
             state.run_count = 0;
         else
             forget_empty_runs(&state);

@@ -33,6 +33,11 @@ enum class Fold {
 // Folds the deltas committed by now, or `max_deltas` of them and a few more. Returns how many it
 // moved: 0 where there are none, or where the lock is taken. Deltas that cannot be folded are set
 // aside, with a warning. Runs within an SPI connection, as the owner.
-uint64 fold_pending(int64 max_deltas, Fold how);
+// Deltas of generation `unlisted`, unless it is 0, are folded too.
+uint64 fold_pending(int64 max_deltas, Fold how, int32 unlisted = 0);
+
+// A generation for deltas that this transaction writes to fold them itself: it is not among the
+// open ones, so that no reader looks at what is in it. The caller holds the fold lock.
+int32 generation_to_fold();
 
 }  // namespace meter::pg

@@ -430,7 +430,7 @@ METER_FUNCTION(meter_take_in) {
             events = rebuild_months(
                 PointerGetDatum(construct_array(id, 1, INT4OID, 4, true, TYPALIGN_INT)),
                 to_unix_micros(DatumGetTimestampTz(first)),
-                to_unix_micros(DatumGetTimestampTz(last)) + 1);
+                to_unix_micros(DatumGetTimestampTz(last)) + 1, "rebuild");
     }
     end_call(call);
     PG_RETURN_INT64(events);

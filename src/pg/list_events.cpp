@@ -14,6 +14,7 @@
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
 #include "pg/query_text.hpp"
+#include "pg/retention.hpp"
 #include "pg/set_result.hpp"
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
@@ -38,6 +39,7 @@ enum { kEventName, kPeriodStart, kPeriodEnd, kUserId, kFilter, kMaxRowsArg, kAft
 // What one page asks for.
 struct PageQuery {
     int32 meter_id;
+    bool has_start;
     TimestampTz start;  // of the period; DT_NOBEGIN: open
     TimestampTz end;    // excluded
     bool has_user;
@@ -148,7 +150,24 @@ void collect_windows(const PageQuery& page, TimestampTz to, const SetResult& set
     }
 }
 
-void collect_page(const PageQuery& page, const SetResult& set) {
+// Leaves out what lies before the horizon, even where it is not deleted yet; an older start that
+// was asked for is refused. Returns whether the page changed.
+bool cut_at_horizon(PageQuery* page) {
+    const int64 dropped = horizon();
+    if (dropped == PG_INT64_MIN || page->start >= to_timestamptz(dropped))
+        return false;
+    if (page->has_start)
+        throw Error(ErrorKind::kNotInState, "period_start lies before the retention horizon",
+                    "Events before " + format_timestamp(dropped) + " have been dropped.",
+                    "Without period_start the events that are there are listed.");
+    require_known_horizon();
+    page->start = to_timestamptz(dropped);
+    return true;
+}
+
+void collect_page(PageQuery* whole, const SetResult& set) {
+    cut_at_horizon(whole);
+    const PageQuery& page = *whole;
     const int guc_level = NewGUCNestLevel();
     require_index_order();
     const TimestampTz to = page.after_time < page.end ? page.after_time + 1 : page.end;
@@ -163,6 +182,11 @@ void collect_page(const PageQuery& page, const SetResult& set) {
         collect(page, page.start, to, page.max_rows, true, set);
     }
     AtEOXact_GUC(true, guc_level);
+    // Once more, with the partitions locked that were read.
+    if (cut_at_horizon(whole)) {
+        tuplestore_clear(set.store);
+        collect_page(whole, set);
+    }
 }
 
 }  // namespace
@@ -177,6 +201,7 @@ METER_FUNCTION(meter_list_events) {
     const Call call = begin_call(Privilege::kRead, "list events");
     auto* page = static_cast<PageQuery*>(palloc0(sizeof(PageQuery)));
     page->start = PG_ARGISNULL(kPeriodStart) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(kPeriodStart);
+    page->has_start = page->start != DT_NOBEGIN;
     page->end = PG_ARGISNULL(kPeriodEnd) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(kPeriodEnd);
     if (page->end < page->start)
         throw meter::Error(meter::ErrorKind::kInvalidParameter,
@@ -201,7 +226,7 @@ METER_FUNCTION(meter_list_events) {
     page->meter_id = meter.id;
     if (!PG_ARGISNULL(kFilter))
         read_filters(PG_GETARG_JSONB_P(kFilter), meter, &page->filters);
-    collect_page(*page, set);
+    collect_page(page, set);
     end_call(call);
     return static_cast<Datum>(0);
 }

@@ -233,6 +233,16 @@ METER_FUNCTION(meter_drop_meter) {
                     "meter " + meter::quote_for_message(event_name) + " has events", {},
                     "Archive it with meter.archive_meter: it takes no more events, and its "
                     "history stays readable.");
+    static Statement any_dropped = {
+        "SELECT FROM meter.retention t WHERE EXISTS (SELECT FROM meter.rollup_month r "
+        "WHERE r.meter_id = $1 AND r.first_timestamp < t.horizon) OR EXISTS (SELECT "
+        "FROM meter.rollup_pending p WHERE p.meter_id = $1 AND p.first_timestamp < t.horizon)",
+        {INT4OID}};
+    if (run(any_dropped, values, nullptr, Run::kLatest, 1) > 0)
+        throw Error(ErrorKind::kDependentObjects,
+                    "meter " + meter::quote_for_message(event_name) +
+                        " has usage, whose events have been dropped",
+                    {}, "Archive it with meter.archive_meter: its usage stays readable.");
     static Statement remove = {"DELETE FROM meter.meter WHERE id = $1", {INT4OID}};
     if (run(remove, values, nullptr, Run::kWrite) == 0)
         throw unknown_meter_error(call.org, meter::quote_for_message(event_name));

@@ -22,8 +22,9 @@ inline constexpr int kMonthsAhead = 3;
 // Makes the partitions that are missing from the month of `since` to `ahead` months from now, and
 // returns them as a list of OIDs. Waits for each lock up to `lock_timeout` (text as the setting
 // takes it), and events of months without a partition may wait behind it as long. A month whose
-// events are in the default partition is left out, and reported at `default_level`. Runs within
-// begin_owner_call(). Raises lock_not_available; throws for bad arguments.
+// events are in the default partition is left out, and reported at `default_level`; one before the
+// horizon is left out. Runs within begin_owner_call(). Raises lock_not_available; throws for bad
+// arguments.
 List* make_partitions(TimestampTz since, int ahead, const char* lock_timeout, int default_level);
 
 }  // namespace meter::pg

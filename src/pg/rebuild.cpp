@@ -9,9 +9,9 @@
 #include "pg/catalog.hpp"
 #include "pg/cells.hpp"
 #include "pg/fold.hpp"
-#include "pg/generation.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
+#include "pg/retention.hpp"
 #include "pg/spi.hpp"
 #include "pg/usage_bucket.hpp"
 #include "pg/values.hpp"
@@ -25,10 +25,11 @@ namespace meter::pg {
 
 namespace {
 
-// Puts a delta for each event in the place of the meters' cells and deltas of the months, and
-// returns how many there are. One statement, whose snapshot is taken when we have the lock: what it
-// sees of events is in its deltas, and what it does not see keeps the deltas that came with it.
-int64 replace_cells_by_deltas(Datum meters, int64 start, int64 end) {
+// Puts a delta for each event, in `generation`, in the place of the meters' cells and deltas of the
+// months, and returns how many there are. One statement, whose snapshot is taken when we have the
+// lock: what it sees of events is in its deltas, and what it does not see keeps the deltas that
+// came with it.
+int64 replace_cells_by_deltas(Datum meters, int64 start, int64 end, int32 generation) {
     static Statement replace = {
         "WITH cells AS (DELETE FROM meter.rollup WHERE meter_id = ANY ($1) "
         "AND start >= $2 AND start < $3), "
@@ -47,8 +48,7 @@ int64 replace_cells_by_deltas(Datum meters, int64 start, int64 end) {
         "AND \"timestamp\" >= $2 AND \"timestamp\" < $3",
         {INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}};
     const Datum values[] = {meters, TimestampTzGetDatum(to_timestamptz(start)),
-                            TimestampTzGetDatum(to_timestamptz(end)),
-                            Int32GetDatum(hold_generation())};
+                            TimestampTzGetDatum(to_timestamptz(end)), Int32GetDatum(generation)};
     return static_cast<int64>(run(replace, values, nullptr, Run::kWrite));
 }
 
@@ -68,10 +68,12 @@ Datum meters_to_rebuild(std::string_view org, FunctionCallInfo fcinfo, int argum
 
 }  // namespace
 
-int64 rebuild_months(Datum meters, int64 from, int64 to) {
-    const int64 events =
-        replace_cells_by_deltas(meters, utc_month_of(from).start, utc_month_of(to - 1).end);
-    fold_pending(PG_INT64_MAX, Fold::kIntoCells);
+int64 rebuild_months(Datum meters, int64 from, int64 to, const char* action) {
+    require_months(from, hold_horizon(), action);
+    const int32 generation = generation_to_fold();
+    const int64 events = replace_cells_by_deltas(meters, utc_month_of(from).start,
+                                                 utc_month_of(to - 1).end, generation);
+    fold_pending(PG_INT64_MAX, Fold::kIntoCells, generation);
     return events;
 }
 
@@ -91,7 +93,7 @@ METER_FUNCTION(meter_rebuild) {
     if (from < to) {
         const Datum meters = meters_to_rebuild(call.org, fcinfo, 2);
         take_fold_lock(true);
-        events = rebuild_months(meters, from, to);
+        events = rebuild_months(meters, from, to, "rebuild");
     }
     end_call(call);
     PG_RETURN_INT64(events);

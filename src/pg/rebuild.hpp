@@ -9,6 +9,8 @@ namespace meter::pg {
 // since 1970 and not empty, touches, and folds what else is there. Returns how many events there
 // are. The caller holds the fold lock, taken in a statement before. Runs within an SPI connection,
 // as the owner.
-int64 rebuild_months(Datum meters, int64 from, int64 to);
+// Throws meter::Error where events of the first one were dropped; `action` completes "cannot ... the
+// month of".
+int64 rebuild_months(Datum meters, int64 from, int64 to, const char* action);
 
 }  // namespace meter::pg

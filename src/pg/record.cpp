@@ -10,6 +10,7 @@
 #include "pg/guard.hpp"
 #include "pg/ledger.hpp"
 #include "pg/memory.hpp"
+#include "pg/retention.hpp"
 #include "pg/settings.hpp"
 #include "pg/values.hpp"
 
@@ -81,6 +82,7 @@ METER_FUNCTION(meter_record_event) {
 
     const MeterDefinition& definition = meter_for_recording(call.org, event_name);
     check_declared(definition, dimensions.text);
+    check_retained(to_unix_micros(event.time), hold_horizon());
     event.meter_id = definition.id;
     event.id = next_event_id();
 

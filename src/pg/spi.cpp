@@ -11,24 +11,35 @@ namespace meter::pg {
 
 namespace {
 
-// SPI_execute_plan() with sequential scans ruled out, and compiling too: to look up rows takes less
-// time than that, whatever the planner says, which rates what is ruled out at a fantastic cost.
-int execute_by_index(SPIPlanPtr plan, const Datum* values, const char* nulls, bool read_only,
-                     long limit) {
+// Calls `body` with sequential scans ruled out, and compiling too: to look up rows takes less time
+// than that, whatever the planner says, which rates what is ruled out at a fantastic cost.
+template <typename Body>
+void plan_by_index(Body&& body) {
     const bool session_value = enable_seqscan;
     const bool session_jit = jit_enabled;
-    volatile int code = 0;
     enable_seqscan = false;
     jit_enabled = false;
     PG_TRY();
-    { code = SPI_execute_plan(plan, const_cast<Datum*>(values), nulls, read_only, limit); }
+    { body(); }
     PG_FINALLY();
     {
         enable_seqscan = session_value;
         jit_enabled = session_jit;
     }
     PG_END_TRY();
-    return code;
+}
+
+void prepare(Statement& statement) {
+    if (statement.plan != nullptr)
+        return;
+    int count = 0;
+    while (count < Statement::kMaxArgs && statement.types[count] != InvalidOid)
+        ++count;
+    SPIPlanPtr plan = SPI_prepare_cursor(statement.sql, count, statement.types,
+                                         statement.by_index ? CURSOR_OPT_GENERIC_PLAN : 0);
+    if (plan == nullptr || SPI_keepplan(plan) != 0)
+        elog(ERROR, "cannot prepare \"%s\": %s", statement.sql, SPI_result_code_string(SPI_result));
+    statement.plan = plan;
 }
 
 }  // namespace
@@ -36,30 +47,41 @@ int execute_by_index(SPIPlanPtr plan, const Datum* values, const char* nulls, bo
 uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how, long limit) {
     // SPI would leave its own current.
     const MemoryContext caller_context = CurrentMemoryContext;
-    if (statement.plan == nullptr) {
-        int count = 0;
-        while (count < Statement::kMaxArgs && statement.types[count] != InvalidOid)
-            ++count;
-        SPIPlanPtr plan = SPI_prepare_cursor(statement.sql, count, statement.types,
-                                             statement.by_index ? CURSOR_OPT_GENERIC_PLAN : 0);
-        if (plan == nullptr || SPI_keepplan(plan) != 0)
-            elog(ERROR, "cannot prepare \"%s\": %s", statement.sql,
-                 SPI_result_code_string(SPI_result));
-        statement.plan = plan;
-    }
+    prepare(statement);
     if (how == Run::kLatest)
         PushActiveSnapshot(GetLatestSnapshot());
     const bool read_only = how != Run::kWrite;
-    const int code =
-        statement.by_index
-            ? execute_by_index(statement.plan, values, nulls, read_only, limit)
-            : SPI_execute_plan(statement.plan, const_cast<Datum*>(values), nulls, read_only, limit);
+    int code = 0;
+    const auto execute = [&] {
+        code =
+            SPI_execute_plan(statement.plan, const_cast<Datum*>(values), nulls, read_only, limit);
+    };
+    if (statement.by_index)
+        plan_by_index(execute);
+    else
+        execute();
     if (how == Run::kLatest)
         PopActiveSnapshot();
     MemoryContextSwitchTo(caller_context);
     if (code < 0)
         elog(ERROR, "cannot run \"%s\": %s", statement.sql, SPI_result_code_string(code));
     return SPI_processed;
+}
+
+Portal open_cursor(Statement& statement, const Datum* values) {
+    const MemoryContext caller_context = CurrentMemoryContext;
+    prepare(statement);
+    Portal portal = nullptr;
+    const auto open = [&] {
+        portal =
+            SPI_cursor_open(nullptr, statement.plan, const_cast<Datum*>(values), nullptr, false);
+    };
+    if (statement.by_index)
+        plan_by_index(open);
+    else
+        open();
+    MemoryContextSwitchTo(caller_context);
+    return portal;
 }
 
 void execute(const char* sql) {

@@ -35,6 +35,10 @@ enum class Run {
 // number, or that of the rows changed. The current memory context stays. Raises PostgreSQL errors.
 uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how, long limit = 0);
 
+// Opens a cursor on what a statement finds under a new snapshot: SPI_cursor_fetch() leaves rows in
+// SPI_tuptable, SPI_cursor_close() ends it.
+Portal open_cursor(Statement& statement, const Datum* values);
+
 // Runs a command that is not to be kept: DDL, put together for the call. Raises PostgreSQL errors.
 void execute(const char* sql);
 

@@ -34,7 +34,7 @@ namespace {
     " AS exact, min(recorded_at) AS recorded_at FROM oldest), "
 
 // Nothing drops events yet. What will, has a table with the instant before which they are gone.
-#define METER_HORIZON "horizon AS (SELECT NULL::timestamptz AS at), "
+#define METER_HORIZON "horizon AS (SELECT max(horizon) AS at FROM meter.retention), "
 
 #define METER_WORKER                                                   \
     "worker AS MATERIALIZED (SELECT pid, query FROM pg_stat_activity " \

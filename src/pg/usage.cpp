@@ -9,6 +9,7 @@
 #include "pg/event_query.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
+#include "pg/retention.hpp"
 #include "pg/set_result.hpp"
 #include "pg/spi.hpp"
 #include "pg/time_zone.hpp"
@@ -149,17 +150,20 @@ void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_vie
     scope->zone = zone;
     scope->needs_order = question->aggregation->needs_order;
     question->source = find_source(scope);
+    require_events(question->source);
 
     const bool fill = question->scope.has_bucket && !PG_ARGISNULL(kFill) && PG_GETARG_BOOL(kFill);
     auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
     write_usage_query(query, question, fill);
     if (!fill) {
         run_event_query(query, planning_of(question->source), set.store, set.context);
+        require_events(question->source);
         return;
     }
     check_bucket_count(zone, question->scope.bucket, question->scope.period);
     Tuplestorestate* cells = tuplestore_begin_heap(false, false, work_mem);
     run_event_query(query, planning_of(question->source), cells, CurrentMemoryContext);
+    require_events(question->source);
     fill_usage(set, cells, question, zone);
     tuplestore_end(cells);
 }
@@ -194,8 +198,10 @@ METER_FUNCTION(meter_usage_report) {
     if (scope->meter_count > 0) {
         auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
         const UsageSource source = find_source(scope);
+        require_events(source);
         write_report_query(query, source);
         run_event_query(query, planning_of(source), set.store, set.context);
+        require_events(source);
     }
     end_call(call);
     PG_RETURN_NULL();

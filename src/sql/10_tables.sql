@@ -93,6 +93,9 @@ CREATE INDEX meter_event_default_user_idx
     ON meter.meter_event_default (user_id, meter_id, "timestamp");
 CREATE INDEX meter_event_default_meter_idx
     ON meter.meter_event_default (meter_id, "timestamp");
+-- Events are deleted, at the latest by meter.drop_events(): without a key the table could not be in a
+-- publication that publishes deletes.
+ALTER TABLE meter.meter_event_default REPLICA IDENTITY FULL;
 COMMENT ON TABLE meter.meter_event_default IS
 'the events of months that have no partition yet, so that none is refused for want of one';
 COMMENT ON INDEX meter.meter_event_default_user_idx IS 'one user''s events of a period';

@@ -32,6 +32,14 @@ REVOKE ALL ON FUNCTION meter.take_in(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION meter.take_in(text, text) IS
 'takes a dimension, or all, into a meter''s rollups for good; where it was left out, makes all of the meter''s rollups anew from the events, and returns how many there are';
 
+CREATE FUNCTION meter.may_verify(period_start timestamptz, period_end timestamptz, event_name text)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'meter_may_verify';
+REVOKE ALL ON FUNCTION meter.may_verify(timestamptz, timestamptz, text) FROM PUBLIC;
+COMMENT ON FUNCTION meter.may_verify(timestamptz, timestamptz, text) IS
+'true, or an error: meter.verify checks its arguments by it, and that the events are all there';
+
 -- One statement, so that cells, deltas and events are those of one snapshot.
 CREATE FUNCTION meter.verify(
     period_start timestamptz,
@@ -63,8 +71,10 @@ WITH meters AS MATERIALIZED (
     -- Without what the rollups leave out, like all that follows: cells from before it was left out
     -- have it still, and are right all the same.
     SELECT e.meter_id, e.user_id, meter.dimensions_digest(k.dimensions) AS digest, k.dimensions,
-           e."timestamp" AS at, e.id, e.value
-    FROM months, meters m JOIN meter.meter_event e ON e.meter_id = m.id, LATERAL (SELECT
+           e."timestamp" AS at, e.id, e.value, d.days_from
+    FROM months, meters m JOIN meter.meter_event e ON e.meter_id = m.id LEFT JOIN meter.rollup_days d
+        ON d.meter_id = e.meter_id AND d.month = date_trunc('month', e."timestamp") AND d.user_id = e.user_id,
+        LATERAL (SELECT
         CASE WHEN m.left_out = '{}' THEN e.dimensions WHEN '' = ANY (m.left_out)
         THEN (SELECT COALESCE(jsonb_object_agg(d.key, d.value), '{}') FROM jsonb_each(e.dimensions) AS d
               WHERE d.key = ANY (m.kept)) ELSE e.dimensions - m.left_out END AS dimensions) AS k
@@ -77,15 +87,19 @@ WITH meters AS MATERIALIZED (
            COALESCE(p.last_timestamp, p.first_timestamp) AS last, p.last_id AS id,
            date_trunc('hour', p.first_timestamp) AS hour,
            COALESCE(p.value_time, p.value_sum * (1000000 *
-               extract(epoch FROM p.first_timestamp - date_trunc('hour', p.first_timestamp)))) AS t
-    FROM months, meters m JOIN meter.rollup_pending p ON p.meter_id = m.id, LATERAL (SELECT
+               extract(epoch FROM p.first_timestamp - date_trunc('hour', p.first_timestamp)))) AS t,
+           d.days_from
+    FROM months, meters m JOIN meter.rollup_pending p ON p.meter_id = m.id LEFT JOIN meter.rollup_days d
+        ON d.meter_id = p.meter_id AND d.month = date_trunc('month', p.first_timestamp) AND d.user_id = p.user_id,
+        LATERAL (SELECT
         CASE WHEN m.left_out = '{}' THEN p.dimensions WHEN '' = ANY (m.left_out)
         THEN (SELECT COALESCE(jsonb_object_agg(d.key, d.value), '{}') FROM jsonb_each(p.dimensions) AS d
               WHERE d.key = ANY (m.kept)) ELSE p.dimensions - m.left_out END AS dimensions) AS k
     WHERE p.first_timestamp >= months.start AND p.first_timestamp < months.stop
       AND period_start < period_end
-), dense AS MATERIALIZED (
-    SELECT d.meter_id, d.month, d.user_id, d.days_from FROM meter.rollup_days d
+      -- No query looks at a closed generation: what is left there is missing.
+      AND p.generation = ANY (COALESCE((SELECT s.recorded || s.generations FROM meter.rollup_state s
+          ORDER BY s.version DESC LIMIT 1), '{0}') || -1)
 ), wanted AS (
     -- What the cells have to be, by each grain.
     SELECT g.grain, g.total, e.meter_id, CASE WHEN NOT g.total THEN e.user_id END AS user_id, e.digest,
@@ -96,9 +110,7 @@ WITH meters AS MATERIALIZED (
     FROM events e, (VALUES ('m'::"char", 'month', false), ('m', 'month', true), ('d', 'day', false),
                            ('d', 'day', true), ('h', 'hour', false), ('h', 'hour', true))
                    AS g (grain, unit, total)
-    WHERE g.grain = 'm' OR g.total OR EXISTS (
-        SELECT FROM dense d WHERE d.meter_id = e.meter_id AND d.user_id = e.user_id
-        AND d.month = date_trunc('month', e.at) AND d.days_from <= e.at)
+    WHERE g.grain = 'm' OR g.total OR e.days_from <= e.at
     GROUP BY 1, 2, 3, 4, 5, 6, 7
 ), cells AS (
     SELECT false AS total, r.meter_id, r.user_id, r.grain, r.start, r.digest, r.dimensions, r.event_count,
@@ -139,15 +151,24 @@ WITH meters AS MATERIALIZED (
     FROM pending p, (VALUES ('m'::"char", 'month', false), ('m', 'month', true), ('d', 'day', false),
                             ('d', 'day', true), ('h', 'hour', false), ('h', 'hour', true))
                     AS g (grain, unit, total)
-    WHERE g.grain = 'm' OR g.total OR EXISTS (
-        SELECT FROM dense d WHERE d.meter_id = p.meter_id AND d.user_id = p.user_id
-        AND d.month = date_trunc('month', p.hour) AND d.days_from <= p.hour)
+    WHERE g.grain = 'm' OR g.total OR p.days_from <= p.hour
 ), found AS (
     SELECT p.grain, p.total, p.meter_id, p.user_id, p.digest, p.start, p.dimensions, sum(p.n)::bigint AS n,
            sum(p.s) AS s, min(p.lo) AS lo, max(p.hi) AS hi, meter.last(p.v, p.last, p.id) AS v,
            min(p.first) AS first, max(p.last) AS last, sum(p.t) AS t
     FROM parts p GROUP BY 1, 2, 3, 4, 5, 6, 7
+), summary AS (
+    SELECT s.meter_id, s.month AS start, sum(s.n)::bigint AS n, min(s.first) AS first, max(s.last) AS last
+    FROM (SELECT r.meter_id, r.month, r.event_count AS n, r.first_timestamp AS first, r.last_timestamp AS last
+          FROM months, meter.rollup_month r WHERE r.month >= months.start AND r.month < months.stop
+           AND period_start < period_end
+          UNION ALL
+          SELECT p.meter_id, date_trunc('month', p.hour), p.n, p.first, p.last FROM pending p) AS s
+    GROUP BY 1, 2
 )
+SELECT NULL, NULL::"char", NULL, NULL, NULL::jsonb, NULL::jsonb, NULL::jsonb
+WHERE NOT meter.may_verify(period_start, period_end, verify.event_name)
+UNION ALL
 SELECT m.event_name, grain, start, COALESCE(w.user_id, f.user_id), COALESCE(w.dimensions, f.dimensions),
        CASE WHEN w.n IS NOT NULL THEN jsonb_build_object('count', w.n, 'sum', w.s, 'min', w.lo, 'max', w.hi,
            'last', w.v, 'first_timestamp', w.first, 'last_timestamp', w.last, 'value_time', w.t) END,
@@ -160,8 +181,17 @@ JOIN meters m ON m.id = meter_id
 WHERE w.dimensions IS DISTINCT FROM f.dimensions OR w.n IS DISTINCT FROM f.n OR w.s IS DISTINCT FROM f.s OR w.lo IS DISTINCT FROM f.lo
    OR w.hi IS DISTINCT FROM f.hi OR w.v IS DISTINCT FROM f.v OR w.last IS DISTINCT FROM f.last
    OR (grain <> 'h' AND (w.first IS DISTINCT FROM f.first OR w.t IS DISTINCT FROM f.t))
+UNION ALL
+SELECT m.event_name, 's', start, NULL, NULL,
+       CASE WHEN w.n IS NOT NULL THEN jsonb_build_object('count', w.n, 'first_timestamp', w.first, 'last_timestamp', w.last) END,
+       CASE WHEN f.n IS NOT NULL THEN jsonb_build_object('count', f.n, 'first_timestamp', f.first, 'last_timestamp', f.last) END
+FROM (SELECT e.meter_id, date_trunc('month', e.at) AS start, count(*) AS n, min(e.at) AS first, max(e.at) AS last
+      FROM events e GROUP BY 1, 2) AS w
+FULL JOIN summary f USING (meter_id, start)
+JOIN meters m ON m.id = meter_id
+WHERE w.n IS DISTINCT FROM f.n OR w.first IS DISTINCT FROM f.first OR w.last IS DISTINCT FROM f.last
 ORDER BY 1, 2, 3, 4, 5
 $$;
 REVOKE ALL ON FUNCTION meter.verify(timestamptz, timestamptz, text) FROM PUBLIC;
 COMMENT ON FUNCTION meter.verify(timestamptz, timestamptz, text) IS
-'every cell, of the UTC months that a period touches, that differs from what the events add up to: no row is exact; grain h is an hour within a day''s cell, and a null user_id a total';
+'every cell, of the UTC months that a period touches, that differs from what the events add up to: no row is exact; grain h is an hour within a day''s cell, s a row of meter.rollup_month, and a null user_id a total';

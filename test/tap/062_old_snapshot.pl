@@ -116,7 +116,8 @@ sql("CREATE TABLE other (); BEGIN; INSERT INTO other DEFAULT VALUES; PREPARE TRA
 sql('CALL fold_often(60)');
 cmp_ok(runs(), '>', 0, 'a prepared transaction counts');
 sql("COMMIT PREPARED 'held'");
-sql('CALL fold_often(1)');
+# Not at once where an analyze or the like has a snapshot of its own.
+for (1 .. 100) { sql('CALL fold_often(1)'); last if runs() == 0; select(undef, undef, undef, 0.1) }
 is(runs(), 0, 'until it ends');
 
 sql("SELECT pg_create_physical_replication_slot('held', true)");
