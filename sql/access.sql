@@ -220,7 +220,10 @@ SET ROLE access_writer;
 SELECT DISTINCT org FROM meter.list_meters();
 RESET ROLE;
 RESET SESSION AUTHORIZATION;
+-- Since PostgreSQL 16 it is the grant that says whether it is inherited, as the role is at that time.
 ALTER ROLE access_login INHERIT;
+REVOKE access_writer FROM access_login;
+GRANT access_writer TO access_login;
 SET SESSION AUTHORIZATION access_login;
 SELECT DISTINCT org FROM meter.list_meters();
 SELECT count(*) FROM meter.usage('tokens', '2026-01-01', '2026-02-01');

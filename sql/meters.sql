@@ -143,7 +143,11 @@ WHERE refclassid = 'pg_extension'::regclass
   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'meter')
   AND deptype = 'e'
   AND obj_description(objid, classid::regclass::name) IS NULL
-  AND pg_describe_object(classid, objid, objsubid) !~ '^(type meter\.(meter|meter_event|meter_event_default|event_key|access)(\[\])?$|type meter\.\w+\[\]|.*_id_seq$)'
+  -- The row type of a table, and the array of any type, come with it; members since PostgreSQL 17.
+  AND NOT (classid = 'pg_type'::regclass AND EXISTS (SELECT FROM pg_type t WHERE t.oid = objid AND (
+      EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind <> 'c')
+      OR EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid))))
+  AND pg_describe_object(classid, objid, objsubid) !~ '_id_seq$'
 ORDER BY 1;
 SELECT attrelid::regclass, attname AS column_without_comment
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid

@@ -5,9 +5,8 @@ SET datestyle = 'ISO, YMD';
 SELECT meter.bucket_start('2026-11-23 21:25:22.5+00', b), meter.bucket_end('2026-11-23 21:25:22.5+00', b, 'UTC')
 FROM unnest('{minute,hour,day,week,month,year}'::text[]) AS b;
 SELECT meter.bucket_start(NULL, 'day') IS NULL AND meter.bucket_end('2026-11-23', NULL) IS NULL AS strict;
--- Midnight twice: date_trunc takes the second one.
-SELECT meter.bucket_start('2026-11-01 12:00+00', 'day', 'America/Havana') AS ours,
-       date_trunc('day', timestamptz '2026-11-01 12:00+00', 'America/Havana') AS date_trunc;
+-- Midnight twice: the first one, whichever this version's date_trunc takes.
+SELECT meter.bucket_start('2026-11-01 12:00+00', 'day', 'America/Havana');
 -- Rules go on for ever, and before the first there was local mean time.
 SELECT meter.bucket_start('9999-07-15 12:00+00', 'month', 'America/New_York'),
        meter.bucket_end('9999-07-15 12:00+00', 'year', 'America/New_York'),
@@ -46,7 +45,7 @@ FROM (VALUES
     ('America/St_Johns', '2010-03-14 03:31+00'), ('America/St_Johns', '2010-11-07 02:31+00'),
     ('Pacific/Apia', '2011-12-30 10:00+00'), ('Asia/Kathmandu', '1985-12-31 18:30+00'),
     ('Pacific/Chatham', '2026-04-04 14:00+00'), ('Africa/Casablanca', '2026-02-15 02:00+00'),
-    ('America/Godthab', '2023-03-26 01:00+00'), ('Asia/Gaza', '2011-08-01 00:00+00'),
+    ('America/Nuuk', '2023-03-26 01:00+00'), ('Asia/Gaza', '2011-08-01 00:00+00'),
     ('Antarctica/Troll', '2026-03-29 01:00+00'), ('Asia/Kolkata', '2026-01-01 18:30+00'), ('UTC', '2026-01-01 00:00+00')
 ) AS c (zone, change),
 LATERAL (

@@ -246,6 +246,14 @@ run_prove() {
         share_contrib_dir="$METER_TMP/source" prove --norc --verbose --merge "$METER_TMP/source/test/tap/$1.pl"
 }
 
+# What failed, and what was said beside, but for the sessions that PostgreSQL::Test since 17 writes
+# down in full.
+said_in_failure() {
+    awk '/^# (connect output:|issuing query )/ { session = 1 }
+        !session && /^(not ok|#)/
+        /^# }/ { session = 0 }' "$1"
+}
+
 check_tap() {
     local tests name log status passed failed output
     mapfile -t tests < <(tests_in "$METER_ROOT/test/tap" pl "$@")
@@ -269,7 +277,7 @@ check_tap() {
         # A script that dies, or keeps not to its plan, has failed whatever it said before.
         [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
         if [ "$status" -ne 0 ] || [ "$failed" -gt 0 ]; then
-            { grep -E '^(not ok\b|#)' "$log" | head -n 100 || true
+            { said_in_failure "$log" | head -n 100 || true
               say "   ... the last lines of the test and of its servers:"
               tail -n 15 "$log"
               find "$output" -name '*.log' -path '*/log/*' -exec tail -n 10 {} +; } | cut -c 1-2000

@@ -98,6 +98,14 @@ inline IndexScanDesc begin_index_scan(Relation relation, Relation index, Snapsho
 #endif
 }
 
+// After the last index_insert() with this IndexInfo: since 17 an index may keep pages pinned until
+// then, as BRIN does.
+inline void end_index_inserts(Relation index, IndexInfo* info) {
+#if PG_VERSION_NUM >= 170000
+    index_insert_cleanup(index, info);
+#endif
+}
+
 // Enters a row that is stored already into the indexes of its table; `update`: its key is that of
 // the row before. Raises PostgreSQL errors.
 inline void insert_index_entries(ResultRelInfo* result, TupleTableSlot* slot, EState* estate,

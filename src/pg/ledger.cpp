@@ -182,7 +182,7 @@ Probe* begin_probe(const TableWriter& ledger) {
     ScanKeyInit(&probe->key, 1, BTEqualStrategyNumber, F_UUID_EQ, static_cast<Datum>(0));
     probe->slot = table_slot_create(ledger.relation, nullptr);
     probe->scan =
-        index_beginscan(ledger.relation, ledger.indexes[ledger.key_index], &probe->snapshot, 1, 0);
+        begin_index_scan(ledger.relation, ledger.indexes[ledger.key_index], &probe->snapshot, 1);
     return probe;
 }
 

@@ -212,8 +212,10 @@ TableWriter* open_table(Oid table, const TableShape& shape) {
 }
 
 void close_table(TableWriter* writer) {
-    for (int i = 0; i < writer->index_count; ++i)
+    for (int i = 0; i < writer->index_count; ++i) {
+        end_index_inserts(writer->indexes[i], writer->index_infos[i]);
         index_close(writer->indexes[i], NoLock);
+    }
     table_close(writer->relation, NoLock);
     pfree(writer);
 }
