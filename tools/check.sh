@@ -242,7 +242,7 @@ run_prove() {
     as_tester env PERL5LIB="$METER_PGXS_TEST/perl" PG_REGRESS="$METER_PGXS_TEST/regress/pg_regress" \
         TESTDIR="$2" TESTDATADIR="$2/tmp_check" TESTLOGDIR="$2/log" METER_SOURCE="$METER_TMP/source" \
         METER_CHECKOUT="$METER_ROOT" METER_TRACE="${METER_TRACE:-}" METER_SEED="${METER_SEED:-}" \
-        METER_ROUNDS="${METER_ROUNDS:-}" METER_QUESTIONS="${METER_QUESTIONS:-}" METER_PGBOUNCER="${METER_PGBOUNCER:-}" \
+        METER_ROUNDS="${METER_ROUNDS:-}" METER_CALLS="${METER_CALLS:-}" METER_SECONDS="${METER_SECONDS:-}" METER_QUESTIONS="${METER_QUESTIONS:-}" METER_PGBOUNCER="${METER_PGBOUNCER:-}" \
         share_contrib_dir="$METER_TMP/source" prove --norc --verbose --merge "$METER_TMP/source/test/tap/$1.pl"
 }
 
