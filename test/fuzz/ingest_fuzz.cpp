@@ -1,5 +1,4 @@
-// Feeds arbitrary payloads to parse_events and checks what must hold of every result. Build with
-// clang++ -fsanitize=fuzzer,address,undefined; seeds are in test/fuzz/corpus/ingest.
+// Feeds arbitrary payloads to parse_events and checks what must hold of every result.
 #include <cstdint>
 #include <string>
 #include <string_view>

@@ -1,6 +1,5 @@
 // Feeds arbitrary bytes to decode_hours. What it takes must be what encode_hours writes, to the
-// byte; anything else it refuses as corrupt. Build with
-// clang++ -fsanitize=fuzzer,address,undefined; seeds are in test/fuzz/corpus/rollup_cell.
+// byte; anything else it refuses as corrupt.
 #include <cstdint>
 #include <cstdlib>
 #include <memory_resource>
