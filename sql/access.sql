@@ -47,7 +47,7 @@ FROM (VALUES
     ('verify', 'owner'), ('rebuild', 'owner'), ('cell_hours', 'owner'), ('sum_hours', 'owner'), ('sum_hours_add', 'owner'), ('sum_hours_final', 'owner'),
     ('dimensions_digest', 'owner'),
     ('grant_access', 'owner'), ('revoke_access', 'owner'), ('create_partitions', 'owner'),
-    ('empty_default_partition', 'owner'), ('drop_events', 'owner'), ('may_verify', 'owner'), ('key_digest', 'owner'),
+    ('empty_default_partition', 'owner'), ('drop_events', 'owner'), ('may_verify', 'owner'), ('open_generations', 'owner'), ('key_digest', 'owner'),
     ('forget_cached', 'owner'), ('load_events', 'owner'), ('is_event', 'owner'), ('is_dimension_names', 'owner'),
     ('bucket_start', 'reader admin'), ('bucket_end', 'reader admin'),
     ('sum_by', 'public'), ('count_by', 'public'), ('last_by', 'public'), ('last', 'public'),

@@ -176,6 +176,23 @@ SELECT status FROM meter.ingest('{"event_name": "calls", "user_id": "seen", "ide
 SELECT value, event_count FROM meter.usage('calls', now() - interval '1 day', now() + interval '1 day');
 ROLLBACK;
 TRUNCATE meter.meter_event, meter.event_key, meter.rollup_pending;
+
+-- A trigger of one partition alone changes what is stored, and usage with it; so does a rule.
+CREATE FUNCTION public.ten_times() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.user_id = 'dropped' THEN RETURN NULL; END IF;
+    NEW.value := NEW.value * 10;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER ten_times BEFORE INSERT ON meter.meter_event_default FOR EACH ROW EXECUTE FUNCTION public.ten_times();
+SELECT meter.record_event('calls', 'changed', 7, event_time => '2020-01-05') > 0 AS recorded;
+SELECT meter.record_event('calls', 'dropped', 7, event_time => '2020-01-05') > 0 AS recorded;
+SELECT status FROM meter.record_events(ARRAY['calls', 'calls'], ARRAY['changed', 'dropped'], '{1,2}', NULL, NULL, ARRAY['2020-01-05', '2020-01-05']::timestamptz[]);
+SELECT user_id, value, (SELECT sum(e.value) FROM meter.meter_event e WHERE e.user_id = u.user_id) AS stored
+FROM meter.usage('calls', '2020-01-01', '2020-02-01', group_by => '{user_id}', aggregation => 'sum') u ORDER BY 1;
+DROP TRIGGER ten_times ON meter.meter_event_default;
+DROP FUNCTION public.ten_times();
+TRUNCATE meter.meter_event, meter.event_key, meter.rollup_pending;
 DO $$
 DECLARE
     name regclass;

@@ -155,6 +155,25 @@ check_unit() {
     [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
     say "unit: $((total - failed)) of $total passed"
     count $((total - failed)) "$failed"
+    [ $# -gt 0 ] || [ $METER_FAST = yes ] || check_fuzz
+}
+
+# Each fuzz target for a few seconds, where there is a clang with libFuzzer.
+check_fuzz() {
+    local log=$METER_TMP/log/fuzz status=0 passed failed
+    run_job "fuzzing" "$log" env METER_FUZZ_SECONDS=3 METER_FUZZ_BUILD="$METER_BUILD/fuzz" \
+        "$METER_ROOT/test/fuzz/run" || status=$?
+    if [ "$status" -eq 77 ]; then
+        say "skip fuzz: $(tail -n 1 "$log")"
+        count 0 0 1
+        return 0
+    fi
+    passed=$(grep -c '^ok ' "$log" || true)
+    failed=$(grep -c '^FAIL ' "$log" || true)
+    [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
+    [ "$failed" -eq 0 ] || tail -n 100 "$log"
+    say "fuzz: $passed passed, $failed failed ($(awk '/^ok / { n += $(NF - 1) } END { print n + 0 }' "$log") inputs)"
+    count "$passed" "$failed"
 }
 
 # --- regress and isolation: pg_regress and its sibling, each with a server of its own
@@ -242,7 +261,7 @@ run_prove() {
     as_tester env PERL5LIB="$METER_PGXS_TEST/perl" PG_REGRESS="$METER_PGXS_TEST/regress/pg_regress" \
         TESTDIR="$2" TESTDATADIR="$2/tmp_check" TESTLOGDIR="$2/log" METER_SOURCE="$METER_TMP/source" \
         METER_CHECKOUT="$METER_ROOT" METER_TRACE="${METER_TRACE:-}" METER_SEED="${METER_SEED:-}" \
-        METER_ROUNDS="${METER_ROUNDS:-}" METER_QUESTIONS="${METER_QUESTIONS:-}" METER_PGBOUNCER="${METER_PGBOUNCER:-}" \
+        METER_ROUNDS="${METER_ROUNDS:-}" METER_CALLS="${METER_CALLS:-}" METER_SECONDS="${METER_SECONDS:-}" METER_QUESTIONS="${METER_QUESTIONS:-}" METER_PGBOUNCER="${METER_PGBOUNCER:-}" \
         share_contrib_dir="$METER_TMP/source" prove --norc --verbose --merge "$METER_TMP/source/test/tap/$1.pl"
 }
 

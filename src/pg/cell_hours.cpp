@@ -46,9 +46,9 @@ METER_FUNCTION(meter_cell_hours) {
     for (int i = 0; i < kHours; ++i)
         if (PG_ARGISNULL(i))
             return static_cast<Datum>(0);
-    const int64 day = to_unix_micros(PG_GETARG_TIMESTAMPTZ(kDay));
+    const int64 day = cell_time(PG_GETARG_TIMESTAMPTZ(kDay));
     if (PG_ARGISNULL(kHours)) {
-        const int64 first = to_unix_micros(PG_GETARG_TIMESTAMPTZ(kFirst));
+        const int64 first = cell_time(PG_GETARG_TIMESTAMPTZ(kFirst));
         const Datum values[] = {TimestampTzGetDatum(to_timestamptz(meter::hour_start(first))),
                                 PG_GETARG_DATUM(kLast),
                                 PG_GETARG_DATUM(kCount),

@@ -2,8 +2,11 @@
 
 #include <cstring>
 
+#include "core/error.hpp"
+#include "core/timestamp.hpp"
 #include "pg/memory.hpp"
 #include "pg/numeric.hpp"
+#include "pg/values.hpp"
 
 extern "C" {
 #include "utils/array.h"
@@ -42,6 +45,13 @@ void column_arrays(const Columns& columns, Datum* arrays) {
     }
 }
 
+int64 cell_time(TimestampTz time) {
+    const int64 micros = to_unix_micros(time);
+    if (micros < kMinEventTime || micros >= kMaxEventTime)
+        throw Error(ErrorKind::kCorrupt, "a time of a rollup cell is out of range");
+    return micros;
+}
+
 // PostgreSQL reads, and never writes, what a uuid datum points to.
 Datum uuid_datum(const Digest& digest) {
     return PointerGetDatum(const_cast<std::uint8_t*>(digest.data()));
@@ -64,7 +74,7 @@ DigitBuffer& digit_buffer() {
 }  // namespace
 
 Datum numeric_datum(const ExactSum& sum) {
-    return PointerGetDatum(make_numeric(sum.finite(digit_buffer())));
+    return PointerGetDatum(make_numeric(sum.total(digit_buffer())));
 }
 
 Datum numeric_datum(const StoredNumber& number) {

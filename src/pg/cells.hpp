@@ -44,6 +44,10 @@ inline void put_null(Columns& columns, int column) {
     columns.nulls[column][columns.rows] = true;
 }
 
+// An instant of a stored cell, in microseconds since 1970. Throws meter::Error kCorrupt where no
+// event can have it: the arithmetic of hours and days is for those alone.
+int64 cell_time(TimestampTz time);
+
 Datum uuid_datum(const Digest& digest);
 Digest digest_of(Datum uuid);
 

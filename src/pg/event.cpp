@@ -17,6 +17,7 @@ extern "C" {
 #include "access/table.h"
 #include "access/xact.h"
 #include "commands/sequence.h"
+#include "storage/lmgr.h"
 #include "utils/rel.h"
 }
 
@@ -103,20 +104,6 @@ int64 now_unix_micros() {
 
 namespace {
 
-// Whether triggers may change or suppress an event on its way into the table. Then what is stored
-// has to be asked for.
-bool has_row_triggers() {
-    static bool known = false;
-    static uint64 known_since = 0;
-    if (known_since != catalog_generation()) {
-        known_since = catalog_generation();
-        const Relation relation = table_open(relations().meter_event, AccessShareLock);
-        known = relation->trigdesc != nullptr && relation->trigdesc->trig_insert_before_row;
-        table_close(relation, AccessShareLock);
-    }
-    return known;
-}
-
 // Writes the deltas of the events that the last statement returned.
 void write_stored_deltas() {
     const uint64 count = SPI_processed;
@@ -141,16 +128,24 @@ void write_stored_deltas() {
     write_deltas(events, static_cast<int>(count));
 }
 
+// Locks what an event is written into, the table before its partition, as every statement does.
+void hold_partitions(const NewEvent* events, int count) {
+    LockRelationOid(relations().meter_event, RowExclusiveLock);
+    for (int i = 0; i < count; ++i)
+        hold_default_partition(events[i].time);
+}
+
 }  // namespace
 
+// By SQL, rules and triggers, of a partition too, may change or suppress events: their deltas are
+// of what was stored.
+
 void insert_event(const NewEvent& event) {
-    static Statement insert = {METER_INSERT_EVENT "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    static Statement insert = {METER_INSERT_EVENT
+                               "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)" METER_STORED,
                                {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TEXTOID,
                                 NUMERICOID, TEXTOID, JSONBOID, JSONBOID}};
-    static Statement returning = {METER_INSERT_EVENT
-                                  "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)" METER_STORED,
-                                  {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TEXTOID,
-                                   NUMERICOID, TEXTOID, JSONBOID, JSONBOID}};
+    hold_partitions(&event, 1);
     if (insert_events_directly(&event, 1)) {
         write_delta(event);
         return;
@@ -165,26 +160,16 @@ void insert_event(const NewEvent& event) {
                             event.key,
                             event.dimensions,
                             event.metadata};
-    const char* nulls = keyed ? nullptr : "      n  ";
-    hold_default_partition(event.time);
-    if (has_row_triggers()) {
-        run(returning, values, nulls, Run::kWrite);
-        write_stored_deltas();
-        return;
-    }
-    run(insert, values, nulls, Run::kWrite);
-    write_delta(event);
+    run(insert, values, keyed ? nullptr : "      n  ", Run::kWrite);
+    write_stored_deltas();
 }
 
 void insert_events(const NewEvent* events, int count) {
     static Statement insert = {
-        METER_INSERT_EVENT METER_UNNEST_EVENTS,
-        {INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID,
-         TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}};
-    static Statement returning = {
         METER_INSERT_EVENT METER_UNNEST_EVENTS METER_STORED,
         {INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, TEXTARRAYOID, NUMERICARRAYOID,
          TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID}};
+    hold_partitions(events, count);
     if (insert_events_directly(events, count)) {
         write_deltas(events, count);
         return;
@@ -194,7 +179,6 @@ void insert_events(const NewEvent* events, int count) {
         count);
     for (; columns.rows < count; ++columns.rows) {
         const NewEvent& event = events[columns.rows];
-        hold_default_partition(event.time);
         put(columns, 0, Int64GetDatum(event.id));
         put(columns, 1, TimestampTzGetDatum(event.time));
         put(columns, 2, Int32GetDatum(event.meter_id));
@@ -210,13 +194,8 @@ void insert_events(const NewEvent* events, int count) {
     Datum values[9];
     column_arrays(columns, values);
     values[8] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-    if (has_row_triggers()) {
-        run(returning, values, nullptr, Run::kWrite);
-        write_stored_deltas();
-        return;
-    }
     run(insert, values, nullptr, Run::kWrite);
-    write_deltas(events, count);
+    write_stored_deltas();
 }
 
 }  // namespace meter::pg

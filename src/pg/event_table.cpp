@@ -160,8 +160,6 @@ void insert_into(const Target& target, int number, const Targets& targets, const
 bool insert_events_directly(const NewEvent* events, int count) {
     if (!direct_insert_allowed())
         return false;
-    for (int i = 0; i < count; ++i)
-        hold_default_partition(events[i].time);
     const Relation parent = table_open(relations().meter_event, RowExclusiveLock);
     constexpr int kFew = 4;
     Targets targets{0, kFew, static_cast<Target*>(palloc(sizeof(Target) * kFew)),

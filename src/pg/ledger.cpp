@@ -5,6 +5,7 @@
 
 #include "pg/catalog.hpp"
 #include "pg/cells.hpp"
+#include "pg/guard.hpp"
 #include "pg/memory.hpp"
 #include "pg/spi.hpp"
 #include "pg/table_writer.hpp"
@@ -17,6 +18,7 @@ extern "C" {
 #include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/numeric.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 }
@@ -221,55 +223,99 @@ int keys_to_look_at = 0;
 constexpr int kWary = 1024;
 constexpr int kAtHand = 64;
 
-// Claims the keys by writing their rows, in order: no key is claimed before all lesser ones are, so
-// that batches wait for each other in one direction. At most kAtHand at a time: the pages of the
-// index in which they were not found are then at hand where they are to go. `rows` has room for
-// all.
-void claim_directly(const TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int count,
-                    KeyState* states, LedgerEntry* taken, RowSet& rows) {
-    const bool look = keys_to_look_at > 0;
-    if (look)
-        keys_to_look_at = Max(keys_to_look_at - count, 0);
+void fill_row(RowSet& rows, int row, const LedgerEntry& entry) {
+    const Size at = static_cast<Size>(row) * kColumns;
+    rows.values[at + kDigest] = uuid_datum(entry.digest);
+    rows.values[at + kFingerprint] = Int64GetDatum(entry.fingerprint);
+    rows.values[at + kEventId] = Int64GetDatum(entry.event_id);
+    rows.values[at + kEventTime] = TimestampTzGetDatum(entry.event_time);
+    std::memset(rows.nulls + at, 0, kColumns * sizeof(bool));
+}
+
+// Whether to look first, for the next keys.
+bool look_at_next(int count) {
+    if (keys_to_look_at == 0)
+        return false;
+    keys_to_look_at = Max(keys_to_look_at - count, 0);
+    return true;
+}
+
+// Claims the keys that are free by writing their rows, in order. At most kAtHand at a time: the
+// pages of the index in which they were not found are then at hand where they are to go. `rows` has
+// room for all. False: a key is contested, or is found to be taken without having been looked at;
+// what was written has to be rolled back.
+bool claim_some(const TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int count,
+                KeyState* states, LedgerEntry* taken, RowSet& rows) {
+    const bool look = look_at_next(count);
     rows.count = 0;
     for (int i = 0; i < count; ++i) {
         states[i] = look ? look_up(probe, mine[i].digest, &taken[i]) : KeyState::kFree;
-        if (states[i] != KeyState::kFree) {
+        if (states[i] == KeyState::kFree)
+            fill_row(rows, rows.count++, mine[i]);
+        else
             keys_to_look_at = kWary;
-            continue;
-        }
-        const Size at = static_cast<Size>(rows.count++) * kColumns;
-        rows.values[at + kDigest] = uuid_datum(mine[i].digest);
-        rows.values[at + kFingerprint] = Int64GetDatum(mine[i].fingerprint);
-        rows.values[at + kEventId] = Int64GetDatum(mine[i].event_id);
-        rows.values[at + kEventTime] = TimestampTzGetDatum(mine[i].event_time);
-        std::memset(rows.nulls + at, 0, kColumns * sizeof(bool));
+        // Who waits for a key must not have a greater one.
+        if (states[i] == KeyState::kContested)
+            return false;
     }
-    // A row is in nobody's way before it is in the index.
     insert_rows(ledger, rows, nullptr);
     int row = 0;
     for (int i = 0; i < count; ++i) {
-        if (states[i] == KeyState::kTaken)
+        if (states[i] != KeyState::kFree)
             continue;
-        if (states[i] == KeyState::kFree) {
-            if (insert_key(ledger, rows, row++)) {
-                states[i] = KeyState::kClaimed;
-                continue;
-            }
-            keys_to_look_at = kWary;
-            CommandCounterIncrement();
-            remove_row(ledger, rows, row - 1);
-        }
-        // Whoever contested it may be done by now.
-        states[i] = look_up(probe, mine[i].digest, &taken[i]);
-        if (states[i] != KeyState::kTaken)
-            states[i] = claim_by_sql(mine[i], &taken[i]) ? KeyState::kClaimed : KeyState::kTaken;
+        if (!insert_key(ledger, rows, row++))
+            return false;
+        states[i] = KeyState::kClaimed;
     }
+    return true;
 }
 
-// Whether rows that are removed again could be seen by logical decoding: a subscriber would fail on
-// the key that is there already. Keys are then claimed by SQL, which has means of its own.
-bool is_decoded(const TableWriter& ledger) {
-    return RelationIsLogicallyLogged(ledger.relation);
+// Claims keys directly, in a subtransaction. Where that cannot be done it is rolled back as a
+// whole, and returns false: rows of a subtransaction that has ended are in nobody's way, while
+// others would wait for removed ones until this transaction ends, and two such transactions for
+// each other.
+bool claim_directly(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken) {
+    const MemoryContext context = CurrentMemoryContext;
+    const ResourceOwner owner = CurrentResourceOwner;
+    BeginInternalSubTransaction(nullptr);
+    MemoryContextSwitchTo(context);
+    bool free = true;
+    Raised raised{};
+    bool failed = false;
+    try {
+        free = call([&] {
+            TableWriter* ledger = open_ledger();
+            if (ledger == nullptr)
+                return false;
+            Probe* probe = begin_probe(*ledger);
+            RowSet rows = make_rows(*ledger, kAtHand);
+            bool good = true;
+            for (int i = 0; good && i < count; i += kAtHand) {
+                CHECK_FOR_INTERRUPTS();
+                good = claim_some(*ledger, probe, mine + i, Min(kAtHand, count - i), states + i,
+                                  taken + i, rows);
+            }
+            end_probe(probe);
+            close_table(ledger);
+            return good;
+        });
+    } catch (...) {
+        MemoryContextSwitchTo(context);
+        raised = capture_exception();
+        failed = true;
+    }
+    MemoryContextSwitchTo(context);
+    if (!failed && free)
+        ReleaseCurrentSubTransaction();
+    else
+        RollbackAndReleaseCurrentSubTransaction();
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = owner;
+    if (failed)
+        raise(raised);
+    if (!free)
+        std::fill_n(states, count, KeyState::kFree);
+    return free;
 }
 
 // Claims keys by SQL, in as many rounds as it takes.
@@ -277,7 +323,7 @@ void claim_in_rounds(const LedgerEntry* mine, int count, KeyState* states, Ledge
     auto* pending = static_cast<int*>(palloc(sizeof(int) * static_cast<Size>(count)));
     int left = 0;
     for (int i = 0; i < count; ++i)
-        if (states[i] != KeyState::kTaken)
+        if (states[i] != KeyState::kTaken && states[i] != KeyState::kClaimed)
             pending[left++] = i;
     while (left > 0) {
         CHECK_FOR_INTERRUPTS();
@@ -291,14 +337,17 @@ bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
     TableWriter* ledger = open_ledger();
     if (ledger == nullptr)
         return claim_by_sql(mine, taken);
-    KeyState state;
     Probe* probe = begin_probe(*ledger);
-    if (is_decoded(*ledger)) {
-        state = look_up(probe, mine.digest, taken);
-    } else {
+    KeyState state = look_at_next(1) ? look_up(probe, mine.digest, taken) : KeyState::kFree;
+    if (state == KeyState::kFree) {
         RowSet rows = make_rows(*ledger, 1);
-        claim_directly(*ledger, probe, &mine, 1, &state, taken, rows);
+        fill_row(rows, 0, mine);
+        rows.count = 1;
+        state = insert_unless_taken(*ledger, rows, 0) ? KeyState::kClaimed
+                                                      : look_up(probe, mine.digest, taken);
     }
+    if (state != KeyState::kClaimed)
+        keys_to_look_at = kWary;
     end_probe(probe);
     close_table(ledger);
     CommandCounterIncrement();
@@ -314,26 +363,17 @@ void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntr
     std::fill_n(states, count, KeyState::kFree);
     keys_to_look_at = Max(keys_to_look_at, kAtHand);
     for (int start = 0; start < count; start += kChunk) {
-        const int end = Min(start + kChunk, count);
-        bool by_sql = true;
-        if (TableWriter* ledger = open_ledger()) {
-            by_sql = is_decoded(*ledger);
-            Probe* probe = begin_probe(*ledger);
-            RowSet rows = make_rows(*ledger, kAtHand);
-            for (int i = start; i < end; i += kAtHand) {
-                CHECK_FOR_INTERRUPTS();
-                const int some = Min(kAtHand, end - i);
-                if (!by_sql)
-                    claim_directly(*ledger, probe, mine + i, some, states + i, taken + i, rows);
-                for (int j = i; by_sql && j < i + some; ++j)
-                    states[j] = look_up(probe, mine[j].digest, &taken[j]);
-            }
-            end_probe(probe);
+        const int some = Min(kChunk, count - start);
+        TableWriter* ledger = open_ledger();
+        if (ledger != nullptr)
             close_table(ledger);
-            CommandCounterIncrement();
+        if (ledger != nullptr &&
+            !claim_directly(mine + start, some, states + start, taken + start)) {
+            // Again, now looking at all of them first.
+            keys_to_look_at = some + kWary;
+            claim_directly(mine + start, some, states + start, taken + start);
         }
-        if (by_sql)
-            claim_in_rounds(mine + start, end - start, states + start, taken + start);
+        claim_in_rounds(mine + start, some, states + start, taken + start);
         MemoryContextReset(chunk_context);
     }
     MemoryContextSwitchTo(caller_context);

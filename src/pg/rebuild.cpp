@@ -9,6 +9,7 @@
 #include "pg/catalog.hpp"
 #include "pg/cells.hpp"
 #include "pg/fold.hpp"
+#include "pg/generation.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
 #include "pg/retention.hpp"
@@ -106,4 +107,12 @@ METER_FUNCTION(meter_dimensions_digest) {
     const meter::Digest digest = meter::dimensions_digest(dimensions.text);
     std::copy(digest.begin(), digest.end(), uuid->data);
     PG_RETURN_UUID_P(uuid);
+}
+
+METER_FUNCTION(meter_open_generations) {
+    using namespace meter::pg;
+    SPI_connect();
+    const Datum generations = SPI_datumTransfer(open_generations(Run::kCaller), false, -1);
+    SPI_finish();
+    PG_RETURN_DATUM(generations);
 }

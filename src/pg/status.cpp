@@ -52,6 +52,18 @@ namespace {
 
 }  // namespace meter::pg
 
+namespace {
+
+// Pins how timestamps are written, until end_call(): the bounds of partitions are read as text.
+void pin_timestamps() {
+    (void)set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+                            0, false);
+    (void)set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+                            false);
+}
+
+}  // namespace
+
 METER_FUNCTION(meter_status) {
     using namespace meter::pg;
     static Statement select = {
@@ -76,6 +88,7 @@ METER_FUNCTION(meter_status) {
         true};
     const SetResult set = begin_set(fcinfo);
     const Call call = begin_call(Privilege::kRead, "see the status");
+    pin_timestamps();
     const Datum values[] = {open_generations(Run::kCaller), text_datum(call.org)};
     run(select, values, nullptr, Run::kCaller);
     put_spi_rows(set);
@@ -119,6 +132,7 @@ METER_FUNCTION(meter_system_status) {
         true};
     const SetResult set = begin_set(fcinfo);
     const Call call = begin_call(Privilege::kRead, "see the system's status");
+    pin_timestamps();
     if (call.bound)
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                         errmsg("permission denied to see the system's status"),

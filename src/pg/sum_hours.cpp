@@ -71,6 +71,15 @@ Times read_times(Datum datum) {
             ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))};
 }
 
+// An instant of the pieces as core has it. One that the calendar does not reach is no period's.
+int64 piece_time(TimestampTz time) {
+    const int64 micros = to_unix_micros(time);
+    if (micros < kMinCalendarTime || micros > kMaxCalendarTime)
+        ereport(ERROR, (errcode(ERRCODE_DATETIME_FIELD_OVERFLOW),
+                        errmsg("the pieces of a period are out of range")));
+    return micros;
+}
+
 CallSite* enter_site(FunctionCallInfo fcinfo) {
     auto* site = static_cast<CallSite*>(fcinfo->flinfo->fn_extra);
     if (site != nullptr)
@@ -83,8 +92,8 @@ CallSite* enter_site(FunctionCallInfo fcinfo) {
     site = make_in<CallSite>(fcinfo->flinfo->fn_mcxt, fcinfo->flinfo->fn_mcxt,
                              PG_GETARG_BOOL(kOrdered));
     for (int i = 0; i < starts.count; ++i)
-        site->picker.add_piece({{to_unix_micros(starts.items[i]), to_unix_micros(ends.items[i])},
-                                to_unix_micros(buckets.items[i])});
+        site->picker.add_piece({{piece_time(starts.items[i]), piece_time(ends.items[i])},
+                                piece_time(buckets.items[i])});
     fcinfo->flinfo->fn_extra = site;
     return site;
 }
@@ -126,7 +135,7 @@ METER_FUNCTION(meter_sum_hours_add) {
     if (!PG_ARGISNULL(kHours)) {
         const bytea* packed = PG_GETARG_BYTEA_PP(kHours);
         site->picker.add_day(
-            to_unix_micros(PG_GETARG_TIMESTAMPTZ(kDay)),
+            cell_time(PG_GETARG_TIMESTAMPTZ(kDay)),
             {VARDATA_ANY(packed), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(packed))},
             state->sums);
         PG_RETURN_POINTER(state);
@@ -136,9 +145,9 @@ METER_FUNCTION(meter_sum_hours_add) {
                                      view_numeric(PG_GETARG_DATUM(kMin)),
                                      view_numeric(PG_GETARG_DATUM(kMax)),
                                      view_numeric(PG_GETARG_DATUM(kLastValue)),
-                                     to_unix_micros(PG_GETARG_TIMESTAMPTZ(kLast)),
+                                     cell_time(PG_GETARG_TIMESTAMPTZ(kLast)),
                                      PG_GETARG_INT64(kLastId)};
-    const int64 first = to_unix_micros(PG_GETARG_TIMESTAMPTZ(kFirst));
+    const int64 first = cell_time(PG_GETARG_TIMESTAMPTZ(kFirst));
     site->picker.add_hour(meter::hour_start(first), numbers, state->sums);
     PG_RETURN_POINTER(state);
 }

@@ -18,6 +18,7 @@ extern "C" {
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_func.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/inval.h"
 #include "utils/syscache.h"
@@ -404,8 +405,27 @@ bool insert_key(const TableWriter& writer, RowSet& rows, int row) {
     return insert_entry(writer, writer.key_index, rows, row, UNIQUE_CHECK_PARTIAL);
 }
 
-void remove_row(const TableWriter& writer, const RowSet& rows, int row) {
-    simple_heap_delete(writer.relation, &rows.tids[row]);
+bool insert_unless_taken(const TableWriter& writer, RowSet& rows, int row) {
+    // As the executor does for ON CONFLICT: until its row is confirmed, others who find it in the
+    // index wait for the token, and not for our transaction.
+    const TupleDesc descriptor = RelationGetDescr(writer.relation);
+    const Size first = static_cast<Size>(row) * static_cast<Size>(writer.column_count);
+    TupleTableSlot* slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsHeapTuple);
+    slot->tts_tableOid = RelationGetRelid(writer.relation);
+    ExecStoreHeapTuple(heap_form_tuple(descriptor, rows.values + first, rows.nulls + first), slot,
+                       true);
+    const uint32 token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
+    table_tuple_insert_speculative(writer.relation, slot, GetCurrentCommandId(true), 0, nullptr,
+                                   token);
+    rows.tids[row] = slot->tts_tid;
+    const bool inserted = insert_key(writer, rows, row);
+    for (int index = 0; inserted && index < writer.index_count; ++index)
+        if (index != writer.key_index && writer.index_infos[index]->ii_ReadyForInserts)
+            insert_entry(writer, index, rows, row, UNIQUE_CHECK_NO);
+    table_tuple_complete_speculative(writer.relation, slot, token, inserted);
+    SpeculativeInsertionLockRelease(GetCurrentTransactionId());
+    ExecDropSingleTupleTableSlot(slot);
+    return inserted;
 }
 
 }  // namespace meter::pg

@@ -71,10 +71,12 @@ bool is_plain_parent(Relation relation, const TableShape& shape);
 void insert_rows(const TableWriter& writer, RowSet& rows, const int* order);
 
 // Enters row `row` into the primary key's index. False: there may be another row with its key, from
-// a transaction under way perhaps; the row is in the index all the same, and is to be removed by
-// remove_row() once CommandCounterIncrement() has been called.
+// a transaction under way perhaps; the row is in the index all the same, and has to be rolled back.
 bool insert_key(const TableWriter& writer, RowSet& rows, int row);
-void remove_row(const TableWriter& writer, const RowSet& rows, int row);
+
+// Writes row `row` into table and indexes, unless there may be another row with its key, from a
+// transaction under way perhaps: then it returns false, and nobody ever sees the row.
+bool insert_unless_taken(const TableWriter& writer, RowSet& rows, int row);
 
 // Closes it, keeping the locks.
 void close_table(TableWriter* writer);

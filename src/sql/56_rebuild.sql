@@ -32,6 +32,13 @@ REVOKE ALL ON FUNCTION meter.take_in(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION meter.take_in(text, text) IS
 'takes a dimension, or all, into a meter''s rollups for good; where it was left out, makes all of the meter''s rollups anew from the events, and returns how many there are';
 
+CREATE FUNCTION meter.open_generations() RETURNS integer[]
+LANGUAGE c STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'meter_open_generations';
+REVOKE ALL ON FUNCTION meter.open_generations() FROM PUBLIC;
+COMMENT ON FUNCTION meter.open_generations() IS
+'the generations of meter.rollup_pending that queries look at';
+
 CREATE FUNCTION meter.may_verify(period_start timestamptz, period_end timestamptz, event_name text)
 RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL RESTRICTED
@@ -98,8 +105,7 @@ WITH meters AS MATERIALIZED (
     WHERE p.first_timestamp >= months.start AND p.first_timestamp < months.stop
       AND period_start < period_end
       -- No query looks at a closed generation: what is left there is missing.
-      AND p.generation = ANY (COALESCE((SELECT s.recorded || s.generations FROM meter.rollup_state s
-          ORDER BY s.version DESC LIMIT 1), '{0}') || -1)
+      AND p.generation = ANY ((SELECT meter.open_generations())::integer[])
 ), wanted AS (
     -- What the cells have to be, by each grain.
     SELECT g.grain, g.total, e.meter_id, CASE WHEN NOT g.total THEN e.user_id END AS user_id, e.digest,

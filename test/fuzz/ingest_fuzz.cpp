@@ -1,11 +1,11 @@
 // Feeds arbitrary payloads to parse_events and checks what must hold of every result. Build with
 // clang++ -fsanitize=fuzzer,address,undefined; seeds are in test/fuzz/corpus/ingest.
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "check.hpp"
 #include "core/decimal.hpp"
 #include "core/ingest.hpp"
 #include "core/text.hpp"
@@ -18,11 +18,6 @@ using meter::ErrorKind;
 using meter::EventInput;
 
 constexpr meter::IngestLimits kLimits{1 << 20, 500, 16};
-
-void check(bool holds) {
-    if (!holds)
-        std::abort();
-}
 
 void check_name(const std::optional<std::string>& name) {
     check(!name ||
