@@ -22,6 +22,12 @@ const char* name_of(StateKind kind) {
             return "last";
         case StateKind::kLastTiebreak:
             return "last with a tiebreak";
+        case StateKind::kFirst:
+            return "first";
+        case StateKind::kFirstTiebreak:
+            return "first with a tiebreak";
+        case StateKind::kFirstBy:
+            return "first_by";
     }
     return "?";
 }
@@ -35,7 +41,7 @@ StateKind get_state_head(wire::Reader& reader) {
         wire::malformed("It is of a version that is not known here.");
     const auto kind = reader.get<std::uint8_t>();
     if (kind < static_cast<std::uint8_t>(StateKind::kSumBy) ||
-        kind > static_cast<std::uint8_t>(StateKind::kLastTiebreak))
+        kind > static_cast<std::uint8_t>(StateKind::kFirstBy))
         wire::malformed("It is of no known kind.");
     return static_cast<StateKind>(kind);
 }
@@ -109,9 +115,13 @@ void GroupedState::add_count(std::uint32_t group, std::int64_t rows) {
 
 void GroupedState::add_last(std::uint32_t group, std::int64_t time, const NumberView& value) {
     Last& last = lasts_[group];
-    if (last.present &&
-        (time < last.time || (time == last.time && compare(value, last.value.view()) <= 0)))
-        return;
+    if (last.present) {
+        int order = time < last.time ? -1 : time > last.time ? 1 : 0;
+        if (order == 0)
+            order = compare(value, last.value.view());
+        if (is_first(kind_) ? order >= 0 : order <= 0)
+            return;
+    }
     last.value.assign(value, resource_);
     last.time = time;
     last.present = true;
@@ -243,7 +253,7 @@ LastRow read_last(std::string_view bytes, StateKind kind, DigitBuffer& digits) {
     expect_kind(kind, get_state_head(reader));
     LastRow row;
     row.time = reader.get<std::int64_t>();
-    if (kind == StateKind::kLastTiebreak) {
+    if (has_tiebreak(kind)) {
         const auto flag = reader.get<std::uint8_t>();
         if (flag > 1)
             wire::malformed("A flag is neither 0 nor 1.");

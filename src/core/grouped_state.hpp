@@ -1,4 +1,4 @@
-// The state of the aggregates sum_by, count_by and last_by: a value for each group of rows.
+// The state of the aggregates sum_by, count_by, last_by and first_by: a value for each group.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,21 @@ enum class StateKind : std::uint8_t {
     kLastBy = 3,
     kLast = 4,          // last(value, event_time)
     kLastTiebreak = 5,  // last(value, event_time, tiebreak)
+    kFirst = 6,
+    kFirstTiebreak = 7,
+    kFirstBy = 8,
 };
+
+// Whether a state is one row: that of last or first.
+inline constexpr bool is_single_row(StateKind kind) {
+    return kind >= StateKind::kLast && kind <= StateKind::kFirstTiebreak;
+}
+inline constexpr bool has_tiebreak(StateKind kind) {
+    return kind == StateKind::kLastTiebreak || kind == StateKind::kFirstTiebreak;
+}
+inline constexpr bool is_first(StateKind kind) {
+    return kind >= StateKind::kFirst;
+}
 
 // The first bytes of every state: magic, version, kind.
 inline constexpr std::uint8_t kStateMagic = 0xA7;
@@ -47,7 +61,7 @@ inline void expect_kind(StateKind wanted, StateKind given) {
 inline constexpr std::uint32_t kMostKeys = 1000;
 inline constexpr std::uint32_t kGroupsToPause = 4096;
 
-// Groups and their values, in memory from one resource. The kind is kSumBy, kCountBy or kLastBy.
+// Groups and their values, in memory from one resource. The kind is that of a *_by aggregate.
 class GroupedState {
   public:
     GroupedState(StateKind kind, std::pmr::memory_resource* resource);
@@ -76,7 +90,8 @@ class GroupedState {
         sums_[group].add(value, resource_);
     }
     void add_count(std::uint32_t group, std::int64_t rows);
-    // Of equal times the greater value stays.
+    // For kLastBy the later value stays, of equal times the greater; for kFirstBy the earlier, of
+    // equal times the lesser.
     void add_last(std::uint32_t group, std::int64_t time, const NumberView& value);
 
     // A group's value; its digits are in `digits`. False where it has none: SQL's null.
@@ -155,7 +170,7 @@ void GroupedState::write(Sink& sink, Pause pause) const {
     }
 }
 
-// The state of the aggregate last: one row.
+// The state of the aggregates last and first: one row.
 struct LastRow {
     std::int64_t time = 0;
     bool has_tiebreak = false;  // without one, a row is before any that has one
@@ -164,13 +179,17 @@ struct LastRow {
 
     // Whether this row is later: by time, then tiebreak, then value.
     bool is_after(const LastRow& other) const;
+    // Whether this row takes the place of the other in a state of that kind.
+    bool replaces(const LastRow& other, StateKind kind) const {
+        return is_first(kind) ? other.is_after(*this) : is_after(other);
+    }
 };
 
 template <typename Sink>
 void write_last(Sink& sink, StateKind kind, const LastRow& row) {
     put_state_head(sink, kind);
     wire::put(sink, row.time);
-    if (kind == StateKind::kLastTiebreak) {
+    if (has_tiebreak(kind)) {
         wire::put(sink, static_cast<std::uint8_t>(row.has_tiebreak));
         wire::put(sink, row.tiebreak);
     }

@@ -8,7 +8,15 @@ namespace meter {
 
 using namespace packed;
 
-void HourSums::add(std::int64_t bucket, const HourNumbers& numbers, bool ordered) {
+void HourSums::add_time(RollupCell& cell, std::int64_t bucket, const HourNumbers& numbers) {
+    cell.value_time.add(numbers.time, resource_);
+    const std::int64_t shift = numbers.origin - bucket;
+    if (cell.value_time.add_product(numbers.sum, shift))
+        return;
+    cell.value_time.add(multiply(numbers.sum, shift, product_), resource_);
+}
+
+void HourSums::add(std::int64_t bucket, const HourNumbers& numbers, HourWants wants) {
     if (latest_ == nullptr || latest_->first != bucket)
         latest_ = &*cells_.try_emplace(bucket).first;
     RollupCell& cell = latest_->second;
@@ -16,7 +24,11 @@ void HourSums::add(std::int64_t bucket, const HourNumbers& numbers, bool ordered
     if (__builtin_add_overflow(cell.event_count, numbers.event_count, &cell.event_count))
         throw Error(ErrorKind::kOutOfRange, "a count of events is out of range");
     cell.value_sum.add(numbers.sum, resource_);
-    if (!ordered)
+    if (first || numbers.first_time < cell.first_time)
+        cell.first_time = numbers.first_time;
+    if (wants.timed)
+        add_time(cell, bucket, numbers);
+    if (!wants.ordered)
         return;
     if (first || compare(numbers.min, cell.value_min.view()) < 0)
         cell.value_min.assign(numbers.min, resource_);
@@ -30,11 +42,11 @@ void HourSums::add(std::int64_t bucket, const HourNumbers& numbers, bool ordered
     }
 }
 
-HourPicker::HourPicker(bool ordered, std::pmr::memory_resource* resource)
-    : ordered_(ordered),
+HourPicker::HourPicker(HourWants wants, std::pmr::memory_resource* resource)
+    : wants_(wants),
       pieces_(resource),
       digits_{DigitBuffer(resource), DigitBuffer(resource), DigitBuffer(resource),
-              DigitBuffer(resource)} {}
+              DigitBuffer(resource), DigitBuffer(resource)} {}
 
 HourPicker::Piece HourPicker::piece_at(std::int64_t time) const {
     return std::upper_bound(
@@ -45,7 +57,7 @@ HourPicker::Piece HourPicker::piece_at(std::int64_t time) const {
 void HourPicker::add_hour(std::int64_t hour, const HourNumbers& numbers, HourSums& sums) const {
     const Piece piece = piece_at(hour);
     if (piece != pieces_.end() && piece->span.start <= hour)
-        sums.add(piece->bucket, numbers, ordered_);
+        sums.add(piece->bucket, numbers, wants_);
 }
 
 void HourPicker::add_day(std::int64_t day, std::string_view packed, HourSums& sums) {
@@ -72,7 +84,8 @@ void HourPicker::add_day(std::int64_t day, std::string_view packed, HourSums& su
         const bool single = (flags & kSingle) != 0;
         HourNumbers numbers{};
         numbers.event_count = single ? 1 : unpacker.integer();
-        numbers.last_time = start + unpacker.up_to(kHourMicros - 1, kOutside);
+        numbers.first_time = start + unpacker.up_to(kHourMicros - 1, kOutside);
+        numbers.last_time = numbers.first_time;
         if (!single)
             numbers.last_time += unpacker.up_to(kHourMicros - 1, kOutside);
         numbers.last_id = unpacker.integer();
@@ -82,18 +95,24 @@ void HourPicker::add_day(std::int64_t day, std::string_view packed, HourSums& su
             continue;
         }
         numbers.sum = unpacker.number(digits_[0]);
+        numbers.origin = single ? numbers.first_time : start;
         if (single) {
             numbers.min = numbers.max = numbers.last = numbers.sum;
-        } else if (ordered_) {
-            numbers.min = unpacker.number(digits_[1]);
-            numbers.max = unpacker.number(digits_[2]);
-            numbers.last = unpacker.number(digits_[3]);
-            unpacker.skip_number();
         } else {
-            for (int i = 0; i < 4; ++i)
+            if (wants_.ordered) {
+                numbers.min = unpacker.number(digits_[1]);
+                numbers.max = unpacker.number(digits_[2]);
+                numbers.last = unpacker.number(digits_[3]);
+            } else {
+                for (int i = 0; i < 3; ++i)
+                    unpacker.skip_number();
+            }
+            if (wants_.timed)
+                numbers.time = unpacker.number(digits_[4]);
+            else
                 unpacker.skip_number();
         }
-        sums.add(piece->bucket, numbers, ordered_);
+        sums.add(piece->bucket, numbers, wants_);
     }
 }
 

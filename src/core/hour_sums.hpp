@@ -12,41 +12,52 @@
 
 namespace meter {
 
-// The numbers of an hour; the digits lie elsewhere. Minimum and what follows count only where an
-// order is asked for.
+// The numbers of an hour; the digits lie elsewhere. Those from minimum to last_id count only where
+// an order is asked for, the two that follow where value x time is.
 struct HourNumbers {
     std::int64_t event_count;
+    std::int64_t first_time;
     NumberView sum;
     NumberView min;
     NumberView max;
     NumberView last;
     std::int64_t last_time;
     std::int64_t last_id;
+    NumberView time;      // the sum of value x (timestamp - origin)
+    std::int64_t origin;  // of `time`
 };
 
-// Sums by bucket; first_time, value_time and dirty of the cells are not kept. Memory is the
-// resource's, and goes with it.
+// What of the hours is added up besides count, sum and first timestamp.
+struct HourWants {
+    bool ordered;  // minimum, maximum and last
+    bool timed;    // value x time
+};
+
+// Sums by bucket, whose start is the origin of value_time; dirty of the cells is not kept. Memory
+// is the resource's, and goes with it.
 class HourSums {
   public:
     explicit HourSums(std::pmr::memory_resource* resource)
-        : resource_(resource), cells_(resource) {}
+        : resource_(resource), cells_(resource), product_(resource) {}
 
-    // Adds an hour; minimum, maximum and last too where `ordered`.
-    void add(std::int64_t bucket, const HourNumbers& numbers, bool ordered);
+    void add(std::int64_t bucket, const HourNumbers& numbers, HourWants wants);
 
     using Cells = std::pmr::map<std::int64_t, RollupCell>;
     const Cells& cells() const { return cells_; }
 
   private:
+    void add_time(RollupCell& cell, std::int64_t bucket, const HourNumbers& numbers);
+
     std::pmr::memory_resource* resource_;
     Cells cells_;
     Cells::value_type* latest_ = nullptr;  // what was added to last
+    DigitBuffer product_;
 };
 
 // Picks hours out of days' cells, and adds them up.
 class HourPicker {
   public:
-    HourPicker(bool ordered, std::pmr::memory_resource* resource);
+    HourPicker(HourWants wants, std::pmr::memory_resource* resource);
 
     // A part of which the hours are wanted, after those added before; made of whole hours.
     void add_piece(const BucketPiece& piece) { pieces_.push_back(piece); }
@@ -63,9 +74,9 @@ class HourPicker {
     // The first piece that ends after an instant.
     Piece piece_at(std::int64_t time) const;
 
-    bool ordered_;
+    HourWants wants_;
     std::pmr::vector<BucketPiece> pieces_;
-    DigitBuffer digits_[4];
+    DigitBuffer digits_[5];
 };
 
 }  // namespace meter

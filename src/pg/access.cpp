@@ -46,6 +46,7 @@ constexpr FunctionGrant kFunctionGrants[] = {
     {"usage_report", true, false, true},
     {"bucket_start", true, false, true},
     {"bucket_end", true, false, true},
+    {"round_value", true, false, true},
     {"record_event", false, true, true},
     {"record_events", false, true, true},
     {"ingest", false, true, true},

@@ -1,4 +1,5 @@
-// The aggregates sum_by, count_by and last_by: expanded state, transition, combine, final.
+// The aggregates sum_by, count_by, last_by and first_by: expanded state, transition, combine,
+// final.
 #include "pg/aggregates.hpp"
 
 #include <cstring>
@@ -72,8 +73,17 @@ StateKind kind_of(Datum datum) {
 
 // Throws unless this is the kind of a *_by aggregate.
 void expect_grouped(StateKind kind) {
-    if (kind == StateKind::kLast || kind == StateKind::kLastTiebreak)
+    if (is_single_row(kind))
         expect_kind(StateKind::kSumBy, kind);
+}
+
+// Takes a row (state, value, event_time, dimensions, keys) into a state of last_by or first_by.
+Datum add_timed_row(FunctionCallInfo fcinfo, StateKind kind) {
+    ExpandedState* expanded_state = writable_state(fcinfo, kind);
+    const std::uint32_t group = group_of_row(expanded_state->state, fcinfo, 3, 4);
+    if (!PG_ARGISNULL(1) && !PG_ARGISNULL(2))
+        expanded_state->state.add_last(group, PG_GETARG_INT64(2), view_numeric(PG_GETARG_DATUM(1)));
+    return EOHPGetRWDatum(&expanded_state->header);
 }
 
 }  // namespace
@@ -129,11 +139,12 @@ METER_FUNCTION(meter_count_by_add) {
 
 // meter.last_by_add(state, value, event_time, dimensions, keys)
 METER_FUNCTION(meter_last_by_add) {
-    ExpandedState* expanded_state = writable_state(fcinfo, StateKind::kLastBy);
-    const std::uint32_t group = group_of_row(expanded_state->state, fcinfo, 3, 4);
-    if (!PG_ARGISNULL(1) && !PG_ARGISNULL(2))
-        expanded_state->state.add_last(group, PG_GETARG_INT64(2), view_numeric(PG_GETARG_DATUM(1)));
-    PG_RETURN_DATUM(EOHPGetRWDatum(&expanded_state->header));
+    PG_RETURN_DATUM(add_timed_row(fcinfo, StateKind::kLastBy));
+}
+
+// meter.first_by_add(state, value, event_time, dimensions, keys)
+METER_FUNCTION(meter_first_by_add) {
+    PG_RETURN_DATUM(add_timed_row(fcinfo, StateKind::kFirstBy));
 }
 
 // meter.groups_combine(state, state)

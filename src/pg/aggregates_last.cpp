@@ -1,4 +1,5 @@
-// The aggregate last: its state is flat, and is written anew only by a later row.
+// The aggregates last and first: their state is flat, and is written anew only by a row that takes
+// the place of the one before.
 #include "pg/aggregates.hpp"
 
 #include "pg/guard.hpp"
@@ -30,17 +31,9 @@ Datum store_row(Datum old, StateKind kind, const LastRow& row) {
     return PointerGetDatum(state);
 }
 
-}  // namespace
-
-}  // namespace meter::pg
-
-using namespace meter;
-using namespace meter::pg;
-
-// meter.last_add(state, value, event_time [, tiebreak])
-METER_FUNCTION(meter_last_add) {
+// Takes a row (state, value, event_time [, tiebreak]) into a state of that kind.
+Datum add_row(FunctionCallInfo fcinfo, StateKind kind) {
     aggregate_context(fcinfo);
-    const StateKind kind = PG_NARGS() == 4 ? StateKind::kLastTiebreak : StateKind::kLast;
     if (PG_ARGISNULL(1) || PG_ARGISNULL(2)) {
         if (PG_ARGISNULL(0))
             PG_RETURN_NULL();
@@ -48,7 +41,7 @@ METER_FUNCTION(meter_last_add) {
     }
     LastRow row;
     row.time = PG_GETARG_INT64(2);
-    if (kind == StateKind::kLastTiebreak && !PG_ARGISNULL(3)) {
+    if (has_tiebreak(kind) && !PG_ARGISNULL(3)) {
         row.has_tiebreak = true;
         row.tiebreak = PG_GETARG_INT64(3);
     }
@@ -58,10 +51,28 @@ METER_FUNCTION(meter_last_add) {
     }
     const Datum datum = PG_GETARG_DATUM(0);
     const LastRow old = read_last(state_bytes(datum), kind, scratch_of(fcinfo)->first);
-    if (row.time < old.time)
+    if (is_first(kind) ? row.time > old.time : row.time < old.time)
         PG_RETURN_DATUM(datum);
     row.value = view_numeric(PG_GETARG_DATUM(1));
-    PG_RETURN_DATUM(row.is_after(old) ? store_row(datum, kind, row) : datum);
+    PG_RETURN_DATUM(row.replaces(old, kind) ? store_row(datum, kind, row) : datum);
+}
+
+}  // namespace
+
+}  // namespace meter::pg
+
+using namespace meter;
+using namespace meter::pg;
+
+// meter.last_add(state, value, event_time [, tiebreak])
+METER_FUNCTION(meter_last_add) {
+    PG_RETURN_DATUM(add_row(fcinfo, PG_NARGS() == 4 ? StateKind::kLastTiebreak : StateKind::kLast));
+}
+
+// meter.first_add(state, value, event_time [, tiebreak])
+METER_FUNCTION(meter_first_add) {
+    PG_RETURN_DATUM(
+        add_row(fcinfo, PG_NARGS() == 4 ? StateKind::kFirstTiebreak : StateKind::kFirst));
 }
 
 // meter.last_combine(state, state)
@@ -74,12 +85,12 @@ METER_FUNCTION(meter_last_combine) {
     const std::string_view bytes = state_bytes(first);
     wire::Reader reader(bytes);
     StateKind kind = get_state_head(reader);
-    if (kind != StateKind::kLast && kind != StateKind::kLastTiebreak)
+    if (!is_single_row(kind))
         expect_kind(StateKind::kLast, kind);
     DigitScratch* scratch = scratch_of(fcinfo);
     const LastRow one = read_last(bytes, kind, scratch->first);
     const LastRow other = read_last(state_bytes(second), kind, scratch->second);
-    PG_RETURN_DATUM(other.is_after(one) ? second : first);
+    PG_RETURN_DATUM(other.replaces(one, kind) ? second : first);
 }
 
 // meter.last_final(state)
@@ -89,7 +100,7 @@ METER_FUNCTION(meter_last_final) {
     const std::string_view bytes = state_bytes(PG_GETARG_DATUM(0));
     wire::Reader reader(bytes);
     StateKind kind = get_state_head(reader);
-    if (kind != StateKind::kLastTiebreak)
+    if (!is_single_row(kind))
         kind = StateKind::kLast;
     PG_RETURN_POINTER(make_numeric(read_last(bytes, kind, scratch_of(fcinfo)->first).value));
 }

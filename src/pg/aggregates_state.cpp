@@ -18,7 +18,7 @@ namespace {
 void check_state(std::string_view bytes) {
     wire::Reader reader(bytes);
     const StateKind kind = get_state_head(reader);
-    if (kind == StateKind::kLast || kind == StateKind::kLastTiebreak) {
+    if (is_single_row(kind)) {
         auto* scratch = make_in<DigitScratch>(CurrentMemoryContext, CurrentMemoryContext);
         read_last(bytes, kind, scratch->first);
         return;

@@ -62,6 +62,8 @@ class MeterCache {
         entry->org = source.org;
         entry->event_name = source.event_name;
         entry->aggregation = source.aggregation;
+        entry->property = source.property;
+        entry->rounding = source.rounding;
         entry->names.assign(source.dimensions, source.dimensions + source.dimension_count);
         std::sort(entry->names.begin(), entry->names.end());
         entry->views.assign(entry->names.begin(), entry->names.end());
@@ -69,6 +71,8 @@ class MeterCache {
         entry->definition.org = entry->org;
         entry->definition.event_name = entry->event_name;
         entry->definition.aggregation = entry->aggregation;
+        entry->definition.property = entry->property;
+        entry->definition.rounding = entry->rounding;
         entry->definition.dimensions = entry->views.data();
         Entry* plain = entry.get();
         // Under the same name there may be a meter that was dropped since.
@@ -85,6 +89,8 @@ class MeterCache {
         std::string org;
         std::string event_name;
         std::string aggregation;
+        std::string property;
+        std::string rounding;
         std::vector<std::string> names;
         std::vector<std::string_view> views;
         MeterDefinition definition;
@@ -176,6 +182,11 @@ MeterCache& fresh_meters() {
     return *meters;
 }
 
+// What a definition is made of.
+#define METER_DEFINITION                                                             \
+    "SELECT id, org, event_name, aggregation, archived_at IS NOT NULL, dimensions, " \
+    "property, rounding, rounding_precision "
+
 // Puts the only row of the last result into the cache; nullptr where it has none. Frees the result:
 // a batch may look up many.
 const MeterDefinition* remember_result(MeterCache& cache) {
@@ -200,6 +211,11 @@ const MeterDefinition* remember_result(MeterCache& cache) {
         views[i] = text_view(names[i]);
     definition.dimension_count = count;
     definition.dimensions = views;
+    const Datum property = result(0, 7, &null);
+    definition.property = null ? std::string_view{} : text_view(property);
+    const Datum rounding = result(0, 8, &null);
+    definition.rounding = null ? std::string_view{} : text_view(rounding);
+    definition.rounding_precision = DatumGetInt32(result(0, 9, &null));
     const MeterDefinition* remembered = cache.insert(definition);
     SPI_freetuptable(SPI_tuptable);
     return remembered;
@@ -250,11 +266,10 @@ const MeterDefinition* find_meter(std::string_view org, std::string_view event_n
     MeterCache& cache = fresh_meters();
     if (const MeterDefinition* known = cache.find(org, event_name))
         return known;
-    static Statement select = {
-        "SELECT id, org, event_name, aggregation, archived_at IS NOT NULL, dimensions "
-        "FROM meter.meter WHERE org = $1 AND event_name = $2",
-        {TEXTOID, TEXTOID},
-        true};
+    static Statement select = {METER_DEFINITION
+                               "FROM meter.meter WHERE org = $1 AND event_name = $2",
+                               {TEXTOID, TEXTOID},
+                               true};
     const Datum values[] = {text_datum(org), text_datum(event_name)};
     run(select, values, nullptr, Run::kLatest);
     return remember_result(cache);
@@ -265,10 +280,7 @@ const MeterDefinition* find_meter(std::string_view org, int32 id) {
     if (const MeterDefinition* known = cache.find(org, id))
         return known;
     static Statement select = {
-        "SELECT id, org, event_name, aggregation, archived_at IS NOT NULL, dimensions "
-        "FROM meter.meter WHERE org = $1 AND id = $2",
-        {TEXTOID, INT4OID},
-        true};
+        METER_DEFINITION "FROM meter.meter WHERE org = $1 AND id = $2", {TEXTOID, INT4OID}, true};
     const Datum values[] = {text_datum(org), Int32GetDatum(id)};
     run(select, values, nullptr, Run::kLatest);
     return remember_result(cache);

@@ -44,6 +44,9 @@ struct MeterDefinition {
     std::string_view org;
     std::string_view event_name;
     std::string_view aggregation;
+    std::string_view property;  // of unique_count; empty: none
+    std::string_view rounding;  // empty: none
+    int32 rounding_precision;
     bool archived;
     int dimension_count;  // 0: any dimension is taken
     const std::string_view* dimensions;

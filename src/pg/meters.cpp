@@ -1,6 +1,8 @@
 // Meters: create, update, add a dimension, archive, drop, list.
 #include "pg/compat.hpp"
 
+#include <algorithm>
+
 #include "core/dimensions.hpp"
 #include "core/error.hpp"
 #include "core/text.hpp"
@@ -8,8 +10,11 @@
 #include "pg/catalog.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
+#include "pg/property.hpp"
+#include "pg/rounding.hpp"
 #include "pg/set_result.hpp"
 #include "pg/spi.hpp"
+#include "pg/usage_query.hpp"
 #include "pg/values.hpp"
 
 extern "C" {
@@ -23,17 +28,51 @@ namespace {
 
 #define METER_COLUMNS                                                                      \
     "id, org, name, event_name, aggregation, currency, dimensions, metadata, created_at, " \
-    "updated_at, archived_at"
+    "updated_at, archived_at, property, rounding, rounding_precision"
 
-void check_aggregation(std::string_view aggregation) {
-    if (aggregation != "sum" && aggregation != "count" && aggregation != "last")
-        throw Error(ErrorKind::kInvalidParameter,
-                    "aggregation " + quote_for_message(aggregation) + " is not known", {},
-                    "A meter's aggregation is sum, count or last.");
+// How a meter's events add up, as its row has it.
+struct Computation {
+    std::string_view aggregation;
+    std::string_view property;  // empty: none
+    Rounding rounding;
+};
+
+// Raises invalid_parameter_value unless the aggregation is known, and has a property of the meter's
+// events where it needs one, and none otherwise.
+void check_computation(const Computation& how, const MeterDefinition& meter) {
+    (void)find_aggregation(how.aggregation);
+    if (how.aggregation == kUniqueCount) {
+        if (how.property.empty())
+            raise_property_missing();
+        (void)read_property(how.property, meter);
+    } else if (!how.property.empty())
+        raise_property_unused(how.aggregation);
 }
 
-// Throws where `names` (text[]) cannot be a meter's dimensions.
-void check_dimensions(Datum names) {
+Datum or_null(std::string_view text, char* null) {
+    *null = text.empty() ? 'n' : ' ';
+    return text.empty() ? static_cast<Datum>(0) : text_datum(text);
+}
+
+Datum rounding_or_null(const Rounding& rounding, char* null) {
+    return or_null(rounding.mode == Rounding::Mode::kNone ? "" : rounding_mode_name(rounding.mode),
+                   null);
+}
+
+// The argument property, empty where it is null. Raises invalid_parameter_value where it is empty
+// already.
+std::string_view property_argument(FunctionCallInfo fcinfo, int index) {
+    if (PG_ARGISNULL(index))
+        return {};
+    const std::string_view property = text_view(PG_GETARG_DATUM(index));
+    if (property.empty())
+        throw Error(ErrorKind::kInvalidParameter, "property must not be empty", {}, kPropertyHint);
+    return property;
+}
+
+// The names of `names` (text[]), sorted, for a definition. Throws where they cannot be a meter's
+// dimensions.
+MeterDefinition with_dimensions(Datum names) {
     ArrayType* array = DatumGetArrayTypeP(names);
     if (ARR_NDIM(array) > 1)
         throw Error(ErrorKind::kInvalidParameter, "dimensions must be a one-dimensional array");
@@ -54,6 +93,14 @@ void check_dimensions(Datum names) {
                 throw Error(ErrorKind::kInvalidParameter,
                             "dimension " + quote_for_message(name) + " is given twice");
     }
+    auto* views = static_cast<std::string_view*>(palloc(sizeof(std::string_view) * Max(count, 1)));
+    for (int i = 0; i < count; ++i)
+        views[i] = text_view(elements[i]);
+    std::sort(views, views + count);
+    MeterDefinition meter{};
+    meter.dimension_count = count;
+    meter.dimensions = views;
+    return meter;
 }
 
 // The meter's number, locked so that no two changes of one meter interleave, and none with events
@@ -96,31 +143,46 @@ METER_FUNCTION(meter_create_meter) {
     const bool if_not_exists = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6);
 
     meter::check_name(event_name, "event_name");
-    check_aggregation(text_view(aggregation));
-    check_dimensions(dimensions);
+    MeterDefinition definition = with_dimensions(dimensions);
+    definition.event_name = event_name;
+    const Computation how{text_view(aggregation), property_argument(fcinfo, 7),
+                          read_rounding(fcinfo, 8, 9, Rounding{Rounding::Mode::kNone, 0})};
+    check_computation(how, definition);
     meter::check_name(text_view(name), "name");
     meter::check_name(text_view(currency), "currency");
     check_metadata(metadata);
 
     static Statement insert = {
         "INSERT INTO meter.meter (org, name, event_name, aggregation, currency, dimensions, "
-        "metadata, created_at, updated_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, now(), now()) "
+        "metadata, created_at, updated_at, property, rounding, rounding_precision) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, now(), now(), $8, $9, $10) "
         "ON CONFLICT (org, event_name) DO NOTHING RETURNING " METER_COLUMNS,
-        {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, JSONBOID}};
-    const Datum values[] = {
-        text_datum(call.org), name,    text_datum(event_name), aggregation, currency,
-        dimensions,           metadata};
-    if (run(insert, values, nullptr, Run::kWrite) == 1)
+        {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, JSONBOID, TEXTOID, TEXTOID,
+         INT4OID}};
+    char nulls[] = "          ";
+    const Datum values[] = {text_datum(call.org),
+                            name,
+                            text_datum(event_name),
+                            aggregation,
+                            currency,
+                            dimensions,
+                            metadata,
+                            or_null(how.property, &nulls[7]),
+                            rounding_or_null(how.rounding, &nulls[8]),
+                            Int32GetDatum(how.rounding.precision)};
+    if (run(insert, values, nulls, Run::kWrite) == 1)
         return copy_row_for_caller(call);
 
     // As the unique index sees it, not as the transaction's snapshot does.
     static Statement compare = {
         "SELECT archived_at IS NULL, aggregation = $3 AND dimensions @> $4 AND dimensions <@ $4 "
-        "FROM meter.meter WHERE org = $1 AND event_name = $2",
-        {TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID}};
-    const Datum key[] = {text_datum(call.org), text_datum(event_name), aggregation, dimensions};
-    if (run(compare, key, nullptr, Run::kLatest) == 0)  // dropped again meanwhile
+        "AND property IS NOT DISTINCT FROM $5 AND rounding IS NOT DISTINCT FROM $6 "
+        "AND rounding_precision = $7 FROM meter.meter WHERE org = $1 AND event_name = $2",
+        {TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID, INT4OID}};
+    const Datum key[] = {values[0], values[2], aggregation, dimensions,
+                         values[7], values[8], values[9]};
+    const char key_nulls[] = {' ', ' ', ' ', ' ', nulls[7], nulls[8], ' '};
+    if (run(compare, key, key_nulls, Run::kLatest) == 0)  // dropped again meanwhile
         throw unknown_meter_error(call.org, meter::quote_for_message(event_name));
     bool null;
     const bool open = DatumGetBool(result(0, 1, &null));
@@ -133,7 +195,8 @@ METER_FUNCTION(meter_create_meter) {
     if (!same)
         throw Error(ErrorKind::kDuplicateObject,
                     "meter " + meter::quote_for_message(event_name) +
-                        " already exists with another aggregation or other dimensions",
+                        " already exists with another aggregation, property or rounding, or other "
+                        "dimensions",
                     {}, "Change it with meter.update_meter and meter.add_dimension.");
     static Statement existing = {"SELECT " METER_COLUMNS
                                  " FROM meter.meter WHERE org = $1 AND event_name = $2",
@@ -150,24 +213,36 @@ METER_FUNCTION(meter_update_meter) {
     if (!PG_ARGISNULL(1))
         meter::check_name(text_view(PG_GETARG_DATUM(1)), "name");
     if (!PG_ARGISNULL(2))
-        check_aggregation(text_view(PG_GETARG_DATUM(2)));
+        (void)find_aggregation(text_view(PG_GETARG_DATUM(2)));
     if (!PG_ARGISNULL(3))
         meter::check_name(text_view(PG_GETARG_DATUM(3)), "currency");
     if (!PG_ARGISNULL(4))
         check_metadata(PG_GETARG_DATUM(4));
 
     static Statement update = {
-        "UPDATE meter.meter SET name = coalesce($2, name), "
-        "aggregation = coalesce($3, aggregation), currency = coalesce($4, currency), "
-        "metadata = coalesce($5, metadata), updated_at = now() "
+        "UPDATE meter.meter SET name = coalesce($2, name), aggregation = $3, "
+        "currency = coalesce($4, currency), metadata = coalesce($5, metadata), property = $6, "
+        "rounding = $7, rounding_precision = $8, updated_at = now() "
         "WHERE id = $1 RETURNING " METER_COLUMNS,
-        {INT4OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID}};
-    Datum values[5] = {Int32GetDatum(lock_existing(call, event_name))};
-    char nulls[5] = {' ', ' ', ' ', ' ', ' '};
+        {INT4OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, INT4OID}};
+    Datum values[8] = {Int32GetDatum(lock_existing(call, event_name))};
+    char nulls[] = "        ";
     for (int i = 1; i < 5; ++i) {
         values[i] = PG_ARGISNULL(i) ? static_cast<Datum>(0) : PG_GETARG_DATUM(i);
         nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
     }
+    const MeterDefinition& before = require_meter(call.org, event_name);
+    Computation how{PG_ARGISNULL(2) ? before.aggregation : text_view(PG_GETARG_DATUM(2)),
+                    property_argument(fcinfo, 5), read_rounding(fcinfo, 6, 7, rounding_of(before))};
+    // Another aggregation than unique_count leaves the property behind.
+    if (how.property.empty() && how.aggregation == kUniqueCount)
+        how.property = before.property;
+    check_computation(how, before);
+    values[2] = text_datum(how.aggregation);
+    nulls[2] = ' ';
+    values[5] = or_null(how.property, &nulls[5]);
+    values[6] = rounding_or_null(how.rounding, &nulls[6]);
+    values[7] = Int32GetDatum(how.rounding.precision);
     if (run(update, values, nulls, Run::kWrite) == 0)
         throw unknown_meter_error(call.org, meter::quote_for_message(event_name));
     return copy_row_for_caller(call);

@@ -14,7 +14,7 @@ namespace meter::pg {
 
 // SQL text made of constants alone; every name and value is a parameter.
 struct QueryText {
-    static constexpr int kMaxParameters = 64 + 20 * static_cast<int>(kMaxDimensions);
+    static constexpr int kMaxParameters = 64 + 40 * static_cast<int>(kMaxDimensions);
     StringInfoData sql;
     int count;
     Oid types[kMaxParameters];

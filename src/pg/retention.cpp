@@ -80,6 +80,9 @@ void check_retained(int64 time, int64 horizon) {
 
 namespace {
 
+constexpr const char* kCannotTell =
+    "this usage cannot be told any more without events that have been dropped";
+
 [[noreturn]] void refuse(const std::string& what, int64 horizon, const char* hint) {
     throw Error(ErrorKind::kNotInState, what,
                 "Events before " + format_timestamp(horizon) + " have been dropped.", hint);
@@ -184,9 +187,15 @@ void require_events(const UsageSource& source) {
     if ((raw && has_dropped(scope, values, cut.raw)) ||
         (mixed && (has_dropped_sparse(scope, values, *source.mixed_months, cut.days) ||
                    has_dropped_sparse(scope, values, *source.mixed_months, cut.hours))))
-        refuse("this usage cannot be told any more without events that have been dropped", dropped,
+        refuse(kCannotTell, dropped,
                "Before that time the rollups answer: for whole months in UTC, and where usage is "
                "dense for whole days and hours.");
+}
+
+void require_event(int64 time) {
+    const int64 dropped = horizon();
+    if (time < dropped)
+        refuse(kCannotTell, dropped, "The rollups do not have the values of first events.");
 }
 
 void require_months(int64 time, int64 dropped, const char* action) {

@@ -36,6 +36,9 @@ void check_retained(int64 time, int64 horizon);
 // query is run, to spare it, and after it: only then are the partitions locked that it read.
 void require_events(const UsageSource& source);
 
+// Throws meter::Error where an event of this time, which an answer needs, has been dropped.
+void require_event(int64 time);
+
 // Throws meter::Error where events of the UTC month of `time` lie before the horizon `dropped`.
 // `action` completes "cannot ... the month of".
 void require_months(int64 time, int64 dropped, const char* action);

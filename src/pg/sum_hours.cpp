@@ -32,17 +32,20 @@ enum Argument {
     kMin,
     kMax,
     kLastValue,
+    kValueTime,
     kHours,
     kStarts,
     kEnds,
     kBuckets,
-    kOrdered
+    kOrdered,
+    kTimed
 };
 
 // What a call site keeps from one call to the next: which hours are wanted, from the arguments of
 // its first call. They are those of all, since a query passes parameters here.
 struct CallSite {
-    CallSite(MemoryContext context, bool ordered) : resource(context), picker(ordered, &resource) {}
+    CallSite(MemoryContext context, HourWants wants)
+        : resource(context), picker(wants, &resource) {}
 
     ContextResource resource;
     HourPicker picker;
@@ -50,13 +53,17 @@ struct CallSite {
 
 // A group's state.
 struct State {
-    State(MemoryContext context, bool is_ordered)
-        : resource(context), sums(&resource), ordered(is_ordered) {}
+    State(MemoryContext context, HourWants what)
+        : resource(context), sums(&resource), wants(what) {}
 
     ContextResource resource;
     HourSums sums;
-    bool ordered;
+    HourWants wants;
 };
+
+HourWants read_wants(FunctionCallInfo fcinfo) {
+    return {PG_GETARG_BOOL(kOrdered), PG_GETARG_BOOL(kTimed)};
+}
 
 struct Times {
     const TimestampTz* items;
@@ -89,8 +96,7 @@ CallSite* enter_site(FunctionCallInfo fcinfo) {
     const Times buckets = read_times(PG_GETARG_DATUM(kBuckets));
     if (starts.count != ends.count || starts.count != buckets.count)
         elog(ERROR, "the pieces of a period are malformed");
-    site = make_in<CallSite>(fcinfo->flinfo->fn_mcxt, fcinfo->flinfo->fn_mcxt,
-                             PG_GETARG_BOOL(kOrdered));
+    site = make_in<CallSite>(fcinfo->flinfo->fn_mcxt, fcinfo->flinfo->fn_mcxt, read_wants(fcinfo));
     for (int i = 0; i < starts.count; ++i)
         site->picker.add_piece({{piece_time(starts.items[i]), piece_time(ends.items[i])},
                                 piece_time(buckets.items[i])});
@@ -99,22 +105,28 @@ CallSite* enter_site(FunctionCallInfo fcinfo) {
 }
 
 // A bucket's sums as a row of the type meter.hour_sum.
-Datum sum_row(const HourSums::Cells::value_type& entry, bool ordered, TupleDesc descriptor) {
+Datum sum_row(const HourSums::Cells::value_type& entry, HourWants wants, TupleDesc descriptor) {
     const RollupCell& cell = entry.second;
+    const bool ordered = wants.ordered;
     Datum values[] = {TimestampTzGetDatum(to_timestamptz(entry.first)),
+                      TimestampTzGetDatum(to_timestamptz(cell.first_time)),
                       TimestampTzGetDatum(to_timestamptz(cell.last_time)),
                       Int64GetDatum(cell.event_count),
                       Int64GetDatum(cell.last_id),
                       numeric_datum(cell.value_sum),
                       static_cast<Datum>(0),
                       static_cast<Datum>(0),
+                      static_cast<Datum>(0),
                       static_cast<Datum>(0)};
-    bool nulls[] = {false, !ordered, false, !ordered, false, !ordered, !ordered, !ordered};
+    bool nulls[] = {false, false,    !ordered, false,    !ordered,
+                    false, !ordered, !ordered, !ordered, !wants.timed};
     if (ordered) {
-        values[5] = numeric_datum(cell.value_min);
-        values[6] = numeric_datum(cell.value_max);
-        values[7] = numeric_datum(cell.last_value);
+        values[6] = numeric_datum(cell.value_min);
+        values[7] = numeric_datum(cell.value_max);
+        values[8] = numeric_datum(cell.last_value);
     }
+    if (wants.timed)
+        values[9] = numeric_datum(cell.value_time);
     return HeapTupleGetDatum(heap_form_tuple(descriptor, values, nulls));
 }
 
@@ -126,11 +138,11 @@ Datum sum_row(const HourSums::Cells::value_type& entry, bool ordered, TupleDesc 
 METER_FUNCTION(meter_sum_hours_add) {
     using namespace meter::pg;
     const MemoryContext context = aggregate_context(fcinfo);
-    for (int i = kDay; i <= kOrdered; ++i)
+    for (int i = kDay; i <= kTimed; ++i)
         if (i != kHours && PG_ARGISNULL(i))
             elog(ERROR, "a cell of the rollups lacks a column");
     CallSite* site = enter_site(fcinfo);
-    auto* state = PG_ARGISNULL(kState) ? make_in<State>(context, context, PG_GETARG_BOOL(kOrdered))
+    auto* state = PG_ARGISNULL(kState) ? make_in<State>(context, context, read_wants(fcinfo))
                                        : reinterpret_cast<State*>(PG_GETARG_POINTER(kState));
     if (!PG_ARGISNULL(kHours)) {
         const bytea* packed = PG_GETARG_BYTEA_PP(kHours);
@@ -140,14 +152,17 @@ METER_FUNCTION(meter_sum_hours_add) {
             state->sums);
         PG_RETURN_POINTER(state);
     }
+    const int64 first = cell_time(PG_GETARG_TIMESTAMPTZ(kFirst));
     const meter::HourNumbers numbers{PG_GETARG_INT64(kCount),
+                                     first,
                                      view_numeric(PG_GETARG_DATUM(kSum)),
                                      view_numeric(PG_GETARG_DATUM(kMin)),
                                      view_numeric(PG_GETARG_DATUM(kMax)),
                                      view_numeric(PG_GETARG_DATUM(kLastValue)),
                                      cell_time(PG_GETARG_TIMESTAMPTZ(kLast)),
-                                     PG_GETARG_INT64(kLastId)};
-    const int64 first = cell_time(PG_GETARG_TIMESTAMPTZ(kFirst));
+                                     PG_GETARG_INT64(kLastId),
+                                     view_numeric(PG_GETARG_DATUM(kValueTime)),
+                                     cell_time(PG_GETARG_TIMESTAMPTZ(kDay))};
     site->picker.add_hour(meter::hour_start(first), numbers, state->sums);
     PG_RETURN_POINTER(state);
 }
@@ -167,7 +182,7 @@ METER_FUNCTION(meter_sum_hours_final) {
     auto* rows = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(Max(count, 1))));
     int filled = 0;
     for (const auto& entry : state->sums.cells())
-        rows[filled++] = sum_row(entry, state->ordered, descriptor);
+        rows[filled++] = sum_row(entry, state->wants, descriptor);
     ReleaseTupleDesc(descriptor);
     PG_RETURN_ARRAYTYPE_P(construct_array(rows, count, type, -1, false, TYPALIGN_DOUBLE));
 }

@@ -9,7 +9,9 @@
 #include "pg/event_query.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
+#include "pg/property.hpp"
 #include "pg/retention.hpp"
+#include "pg/rounding.hpp"
 #include "pg/set_result.hpp"
 #include "pg/spi.hpp"
 #include "pg/time_zone.hpp"
@@ -20,6 +22,7 @@
 
 extern "C" {
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
 }
@@ -39,7 +42,10 @@ enum UsageArgument {
     kBucket,
     kTimeZone,
     kAggregation,
-    kFill
+    kFill,
+    kProperty,
+    kRounding,
+    kRoundingPrecision
 };
 
 // Reads a period from two arguments. Raises invalid_parameter_value unless both are there, finite
@@ -98,18 +104,189 @@ std::string_view text_or(FunctionCallInfo fcinfo, int index, std::string_view ot
     return PG_ARGISNULL(index) ? otherwise : text_view(PG_GETARG_DATUM(index));
 }
 
-// Puts every meter of the org into the scope.
-void find_meters(std::string_view org, UsageScope* scope) {
-    static Statement select = {"SELECT id FROM meter.meter WHERE org = $1", {TEXTOID}, true};
+// Completes the question's scope, once its aggregation and what it tells apart are known.
+void finish_scope(UsageQuestion* question, ZoneTransitions* zone) {
+    UsageScope* scope = &question->scope;
+    scope->meter_count = 1;
+    scope->meters = &question->meter_id;
+    scope->names = question->names;
+    scope->filters = &question->filters;
+    scope->zone = zone;
+    find_sources(question);
+}
+
+// Raises an error where the question needs events that have been dropped.
+void require_events(const UsageQuestion& question) {
+    require_events(question.source);
+    if (question.before.scope != nullptr)
+        require_events(question.before);
+}
+
+// The same for the first events of the cells of looks_up_first(), and where one is not there.
+void require_first_events(Tuplestorestate* cells) {
+    TupleTableSlot* slot =
+        MakeSingleTupleTableSlot(cell_descriptor(TIMESTAMPTZOID), &TTSOpsMinimalTuple);
+    int64 earliest = PG_INT64_MAX;
+    bool missing = false;
+    while (tuplestore_gettupleslot(cells, true, false, slot)) {
+        CHECK_FOR_INTERRUPTS();
+        slot_getallattrs(slot);
+        if (slot->tts_isnull[kCellMore])
+            continue;
+        earliest = Min(earliest, to_unix_micros(DatumGetTimestampTz(slot->tts_values[kCellMore])));
+        missing = missing || slot->tts_isnull[kCellValue];
+    }
+    ExecDropSingleTupleTableSlot(slot);
+    tuplestore_rescan(cells);
+    require_event(earliest);
+    if (missing)
+        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+                        errmsg("the rollups have a first event that is not there"),
+                        errhint("meter.verify() shows what differs, meter.rebuild() mends it.")));
+}
+
+// Puts the answer into `set`.
+void answer(const UsageQuestion* question, bool fill, const SetResult& set) {
+    require_events(*question);
+    auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
+    const bool levels = has_levels(*question);
+    const bool first = looks_up_first(*question);
+    write_usage_query(query, question, fill || levels);
+    const Planning planning = planning_of(*question);
+    if (!fill && !levels && !first) {
+        run_event_query(query, planning, set.store, set.context);
+        require_events(*question);
+        return;
+    }
+    if (fill)
+        check_bucket_count(question->scope.zone, question->scope.bucket, question->scope.period);
+    Tuplestorestate* cells = tuplestore_begin_heap(first, false, work_mem);
+    run_event_query(query, planning, cells, CurrentMemoryContext);
+    require_events(*question);
+    if (first)
+        require_first_events(cells);
+    if (levels)
+        put_levels(set, cells, question, fill);
+    else if (fill)
+        fill_usage(set, cells, question);
+    else
+        put_cells(set, cells);
+    tuplestore_end(cells);
+}
+
+// What a meter of the report that is not added up with the others is asked for.
+struct ReportMeter {
+    Datum event_name;  // text
+    UsageQuestion* question;
+};
+
+// The meters of an org.
+struct ReportMeters {
+    int plain_count;  // those whose aggregations are plain
+    int32* plain;
+    int other_count;
+    ReportMeter* others;  // by event_name
+};
+
+// A question for a meter's usage by user in the period of the scope, or one user's.
+UsageQuestion* ask_by_user(const UsageScope& scope, uint64 row) {
+    auto* question = static_cast<UsageQuestion*>(palloc0(sizeof(UsageQuestion)));
+    bool null;
+    question->meter_id = DatumGetInt32(result(row, 1, &null));
+    question->aggregation = find_aggregation(text_view(result(row, 3, &null)));
+    MeterDefinition meter{};  // it took the property when that was set
+    const Datum property = result(row, 4, &null);
+    if (!null)
+        question->scope.property = read_property(text_view(property), meter);
+    const Datum rounding = result(row, 5, &null);
+    meter.rounding = null ? std::string_view{} : text_view(rounding);
+    meter.rounding_precision = DatumGetInt32(result(row, 6, &null));
+    question->rounding = rounding_of(meter);
+    question->scope.period = scope.period;
+    question->scope.has_user = scope.has_user;
+    question->scope.user = scope.user;
+    question->scope.by_user = true;
+    return question;
+}
+
+// Finds every meter of the org, for the scope of a report.
+ReportMeters find_meters(std::string_view org, const UsageScope& scope) {
+    static Statement select = {
+        "SELECT id, event_name, aggregation, property, rounding, rounding_precision "
+        "FROM meter.meter WHERE org = $1 ORDER BY event_name",
+        {TEXTOID},
+        true};
     const Datum values[] = {text_datum(org)};
     const uint64 count = run(select, values, nullptr, Run::kCaller);
-    auto* meters = static_cast<int32*>(palloc(sizeof(int32) * Max(count, 1)));
+    ReportMeters meters{};
+    meters.plain = static_cast<int32*>(palloc(sizeof(int32) * Max(count, 1)));
+    meters.others = static_cast<ReportMeter*>(palloc(sizeof(ReportMeter) * Max(count, 1)));
     for (uint64 row = 0; row < count; ++row) {
         bool null;
-        meters[row] = DatumGetInt32(result(row, 1, &null));
+        const Aggregation* aggregation = find_aggregation(text_view(result(row, 3, &null)));
+        if (aggregation->kind == Aggregation::Kind::kPlain)
+            meters.plain[meters.plain_count++] = DatumGetInt32(result(row, 1, &null));
+        else
+            meters.others[meters.other_count++] = {text_datum(text_view(result(row, 2, &null))),
+                                                   ask_by_user(scope, row)};
     }
-    scope->meter_count = static_cast<int>(count);
-    scope->meters = meters;
+    SPI_freetuptable(SPI_tuptable);
+    return meters;
+}
+
+// Puts the rows of the meters that are added up together into the store.
+void report_plain(UsageScope* scope, Tuplestorestate* store, MemoryContext context) {
+    auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
+    const UsageSource source = find_source(scope);
+    require_events(source);
+    write_report_query(query, source);
+    run_event_query(query, planning_of(source), store, context);
+    require_events(source);
+}
+
+// Puts the rows of one meter into the report.
+void report_one(const SetResult& set, const ReportMeter& meter) {
+    finish_scope(meter.question,
+                 make_in<ZoneTransitions>(CurrentMemoryContext, find_time_zone("UTC")));
+    const SetResult rows{tuplestore_begin_heap(false, false, work_mem), usage_descriptor(),
+                         CurrentMemoryContext};
+    answer(meter.question, false, rows);
+    TupleTableSlot* slot = MakeSingleTupleTableSlot(rows.descriptor, &TTSOpsMinimalTuple);
+    while (tuplestore_gettupleslot(rows.store, true, false, slot)) {
+        CHECK_FOR_INTERRUPTS();
+        slot_getallattrs(slot);
+        const Datum values[] = {meter.event_name, slot->tts_values[kCellUser],
+                                slot->tts_values[kCellValue], slot->tts_values[kCellCount]};
+        const bool nulls[] = {false, slot->tts_isnull[kCellUser], slot->tts_isnull[kCellValue],
+                              false};
+        put_row(set, values, nulls);
+    }
+    ExecDropSingleTupleTableSlot(slot);
+    tuplestore_end(rows.store);
+}
+
+// Puts the report together where it has meters that are asked one by one, by event_name.
+void merge_report(const SetResult& set, UsageScope* scope, const ReportMeters& meters) {
+    Tuplestorestate* plain = tuplestore_begin_heap(false, false, work_mem);
+    if (meters.plain_count > 0)
+        report_plain(scope, plain, CurrentMemoryContext);
+    TupleTableSlot* slot = MakeSingleTupleTableSlot(set.descriptor, &TTSOpsMinimalTuple);
+    bool has_row = tuplestore_gettupleslot(plain, true, false, slot);
+    for (int i = 0; i <= meters.other_count; ++i) {
+        while (has_row) {
+            CHECK_FOR_INTERRUPTS();
+            slot_getallattrs(slot);
+            if (i < meters.other_count &&
+                text_view(slot->tts_values[0]) > text_view(meters.others[i].event_name))
+                break;
+            put_row(set, slot->tts_values, slot->tts_isnull);
+            has_row = tuplestore_gettupleslot(plain, true, false, slot);
+        }
+        if (i < meters.other_count)
+            report_one(set, meters.others[i]);
+    }
+    ExecDropSingleTupleTableSlot(slot);
+    tuplestore_end(plain);
 }
 
 // Answers meter.usage() into `set`, within begin_call().
@@ -137,35 +314,22 @@ void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_vie
     question->meter_id = meter->id;
     if (question->aggregation == nullptr)
         question->aggregation = find_aggregation(meter->aggregation);
+    question->rounding = read_rounding(fcinfo, kRounding, kRoundingPrecision, rounding_of(*meter));
+    if (question->aggregation->kind == Aggregation::Kind::kUnique) {
+        const std::string_view property = text_or(fcinfo, kProperty, meter->property);
+        if (property.empty())
+            raise_property_missing();
+        question->scope.property = read_property(property, *meter);
+    } else if (!PG_ARGISNULL(kProperty))
+        raise_property_unused(question->aggregation->name);
     if (!PG_ARGISNULL(kGroupBy))
         read_group_by(PG_GETARG_ARRAYTYPE_P(kGroupBy), meter, question);
     if (!PG_ARGISNULL(kFilter))
         read_filters(PG_GETARG_JSONB_P(kFilter), *meter, &question->filters);
 
-    UsageScope* scope = &question->scope;
-    scope->meter_count = 1;
-    scope->meters = &question->meter_id;
-    scope->names = question->names;
-    scope->filters = &question->filters;
-    scope->zone = zone;
-    scope->needs_order = question->aggregation->needs_order;
-    question->source = find_source(scope);
-    require_events(question->source);
-
+    finish_scope(question, zone);
     const bool fill = question->scope.has_bucket && !PG_ARGISNULL(kFill) && PG_GETARG_BOOL(kFill);
-    auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
-    write_usage_query(query, question, fill);
-    if (!fill) {
-        run_event_query(query, planning_of(question->source), set.store, set.context);
-        require_events(question->source);
-        return;
-    }
-    check_bucket_count(zone, question->scope.bucket, question->scope.period);
-    Tuplestorestate* cells = tuplestore_begin_heap(false, false, work_mem);
-    run_event_query(query, planning_of(question->source), cells, CurrentMemoryContext);
-    require_events(question->source);
-    fill_usage(set, cells, question, zone);
-    tuplestore_end(cells);
+    answer(question, fill, set);
 }
 
 }  // namespace
@@ -194,15 +358,13 @@ METER_FUNCTION(meter_usage_report) {
     scope->by_meter = true;
     scope->filters = static_cast<DimensionFilters*>(palloc0(sizeof(DimensionFilters)));
     scope->needs_order = true;
-    find_meters(call.org, scope);
-    if (scope->meter_count > 0) {
-        auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
-        const UsageSource source = find_source(scope);
-        require_events(source);
-        write_report_query(query, source);
-        run_event_query(query, planning_of(source), set.store, set.context);
-        require_events(source);
-    }
+    const ReportMeters meters = find_meters(call.org, *scope);
+    scope->meter_count = meters.plain_count;
+    scope->meters = meters.plain;
+    if (meters.other_count > 0)
+        merge_report(set, scope, meters);
+    else if (meters.plain_count > 0)
+        report_plain(scope, set.store, set.context);
     end_call(call);
     PG_RETURN_NULL();
 }

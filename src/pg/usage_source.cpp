@@ -92,17 +92,23 @@ PendingTimes find_pending_times(const UsageScope* scope, Datum meters, Datum gen
     return times;
 }
 
-// Whether the scope tells apart or filters by a dimension that its meters' cells are without.
+// Whether the scope tells apart or filters by what its meters' cells are without: metadata, or a
+// dimension that was left out.
 bool needs_left_out(const UsageScope* scope, Datum meters) {
-    if (scope->name_count == 0 && scope->filters->count == 0)
+    const bool counts_dimension = scope->property.kind == Property::Kind::kDimension;
+    if (scope->property.kind == Property::Kind::kMetadata)
+        return true;
+    if (scope->name_count == 0 && scope->filters->count == 0 && !counts_dimension)
         return false;
     static Statement select = {
         "SELECT FROM meter.rollup_meter WHERE meter_id = ANY ($1) AND (left_out && $2 OR "
         "('' = ANY (left_out) AND NOT $2 <@ kept))",
         {INT4ARRAYOID, TEXTARRAYOID},
         true};
-    Datum names[2 * kMaxDimensions];
+    Datum names[2 * kMaxDimensions + 1];
     int count = 0;
+    if (counts_dimension)
+        names[count++] = scope->property.name;
     for (int i = 0; i < scope->name_count; ++i)
         names[count++] = scope->names[i];
     for (int i = 0; i < scope->filters->count; ++i)
@@ -147,6 +153,11 @@ Datum start_times(const std::vector<TimeSpan>& spans) {
 
 Datum end_times(const std::vector<TimeSpan>& spans) {
     return time_array(spans, [](const TimeSpan& span) { return span.end; });
+}
+
+// Whether users are told apart.
+bool tells_users(const UsageScope* scope) {
+    return scope->by_user || scope->property.kind == Property::Kind::kUser;
 }
 
 // Where one user has no day cells, leaves the days and hours to the events. A month in which
@@ -241,7 +252,7 @@ UsageSource find_source(const UsageScope* scope) {
     const std::optional<Buckets> buckets = buckets_of(scope, from, to);
     *source.cut = cut_period(from, to, merge_spans({used}), buckets);
     *source.hour_pieces = pieces_of(source.cut->hours, buckets);
-    if (!scope->has_user && !scope->by_user)
+    if (!scope->has_user && !tells_users(scope))
         return source;
     auto* cut_months = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
     find_cut_months(*source.cut, cut_months);
@@ -269,6 +280,24 @@ Planning planning_of(const UsageSource& source) {
                : Planning::kEachTime;
 }
 
+bool reads_events_alone(const UsageSource& source) {
+    const PeriodCut& cut = *source.cut;
+    return cut.months.empty() && cut.days.empty() && cut.hours.empty();
+}
+
+bool is_empty(const UsageSource& source) {
+    return reads_events_alone(source) && source.cut->raw.empty();
+}
+
+void append_scope(QueryText* query, const UsageScope* scope, int meter, int user) {
+    StringInfo sql = &query->sql;
+    appendStringInfo(sql, scope->meter_count == 1 ? "e.meter_id = $%d" : "e.meter_id = ANY ($%d)",
+                     meter);
+    if (scope->has_user)
+        appendStringInfo(sql, " AND e.user_id = $%d", user);
+    append_filters(query, *scope->filters);
+}
+
 namespace {
 
 // What a query over a source is put together of, by numbers of parameters.
@@ -280,8 +309,33 @@ struct SourceText {
     const int* names;
     int meter;  // an int4, or an int4[] where there are several
     int user;
-    bool first;  // no part written yet
+    int property;
+    bool first;         // no part written yet
+    bool has_metadata;  // e has the column: it is an event
 };
+
+// The property that is told apart.
+void append_property(SourceText* text) {
+    StringInfo sql = &text->query->sql;
+    switch (text->source->scope->property.kind) {
+        case Property::Kind::kNone:
+            return;
+        case Property::Kind::kUser:
+            appendStringInfoString(sql, "pg_catalog.to_jsonb(e.user_id) AS p, ");
+            return;
+        case Property::Kind::kDimension:
+            appendStringInfo(sql, "COALESCE(e.dimensions -> $%d, 'null'::pg_catalog.jsonb) AS p, ",
+                             text->property);
+            return;
+        case Property::Kind::kMetadata:
+            if (text->has_metadata)
+                appendStringInfo(sql,
+                                 "COALESCE(e.metadata -> $%d, 'null'::pg_catalog.jsonb) AS p, ",
+                                 text->property);
+            else
+                appendStringInfoString(sql, "'null'::pg_catalog.jsonb AS p, ");
+    }
+}
 
 // The columns that are told apart, but for the bucket, each with a comma.
 void append_groups(SourceText* text) {
@@ -294,6 +348,7 @@ void append_groups(SourceText* text) {
     for (int i = 0; i < scope->name_count; ++i)
         appendStringInfo(sql, "COALESCE(e.dimensions -> $%d, 'null'::pg_catalog.jsonb) AS d%d, ",
                          text->names[i], i + 1);
+    append_property(text);
 }
 
 // Their names, each with a comma.
@@ -304,6 +359,8 @@ void append_group_names(StringInfo sql, const UsageScope* scope, const char* pre
         appendStringInfo(sql, "%sm, ", prefix);
     for (int i = 0; i < scope->name_count; ++i)
         appendStringInfo(sql, "%sd%d, ", prefix, i + 1);
+    if (scope->property.kind != Property::Kind::kNone)
+        appendStringInfo(sql, "%sp, ", prefix);
 }
 
 // Starts a part: SELECT and what is told apart, `at` being what the bucket is found by. The rows
@@ -319,34 +376,52 @@ void begin_part(SourceText* text, const char* at) {
     append_groups(text);
 }
 
-// The condition on meter, user and dimensions.
 void append_scope(SourceText* text) {
-    const UsageScope* scope = text->source->scope;
-    StringInfo sql = &text->query->sql;
-    appendStringInfo(sql, scope->meter_count == 1 ? "e.meter_id = $%d" : "e.meter_id = ANY ($%d)",
-                     text->meter);
-    if (scope->has_user)
-        appendStringInfo(sql, " AND e.user_id = $%d", text->user);
-    append_filters(text->query, *scope->filters);
+    append_scope(text->query, text->source->scope, text->meter, text->user);
 }
 
 const char* cell_table(const UsageScope* scope) {
-    return scope->has_user || scope->by_user ? "meter.rollup" : "meter.rollup_total";
+    return scope->has_user || tells_users(scope) ? "meter.rollup" : "meter.rollup_total";
 }
 
-constexpr const char* kCellNumbers =
+// The columns with numbers, of each kind of row: always, of the first event, and of value x time.
+struct Numbers {
+    const char* always;
+    const char* first;
+    const char* time;
+};
+constexpr Numbers kCellNumbers = {
     "e.event_count AS n, e.value_sum AS s, e.value_min AS lo, e.value_max AS hi, "
-    "e.last_value AS v, e.last_timestamp AS at, e.last_id AS id";
-constexpr const char* kHourNumbers =
+    "e.last_value AS v, e.last_timestamp AS at, e.last_id AS id",
+    ", e.first_timestamp AS f",
+    ", e.value_time + e.value_sum * (EXTRACT(epoch FROM e.start) * 1000000) AS w"};
+constexpr Numbers kHourNumbers = {
     "h.event_count AS n, h.value_sum AS s, h.value_min AS lo, h.value_max AS hi, "
-    "h.last_value AS v, h.last_timestamp AS at, h.last_id AS id";
-constexpr const char* kDeltaNumbers =
+    "h.last_value AS v, h.last_timestamp AS at, h.last_id AS id",
+    ", h.first_timestamp AS f",
+    ", h.value_time + h.value_sum * (EXTRACT(epoch FROM h.start) * 1000000) AS w"};
+constexpr Numbers kDeltaNumbers = {
     "e.event_count AS n, e.value_sum AS s, COALESCE(e.value_min, e.value_sum) AS lo, "
     "COALESCE(e.value_max, e.value_sum) AS hi, COALESCE(e.last_value, e.value_sum) AS v, "
-    "COALESCE(e.last_timestamp, e.first_timestamp) AS at, e.last_id AS id";
-constexpr const char* kEventNumbers =
+    "COALESCE(e.last_timestamp, e.first_timestamp) AS at, e.last_id AS id",
+    ", e.first_timestamp AS f",
+    ", COALESCE(e.value_time + e.value_sum * (EXTRACT(epoch FROM "
+    "pg_catalog.date_trunc('hour', e.first_timestamp, 'UTC')) * 1000000), "
+    "e.value_sum * (EXTRACT(epoch FROM e.first_timestamp) * 1000000)) AS w"};
+constexpr Numbers kEventNumbers = {
     "1::pg_catalog.int8 AS n, e.value AS s, e.value AS lo, e.value AS hi, e.value AS v, "
-    "e.\"timestamp\" AS at, e.id";
+    "e.\"timestamp\" AS at, e.id",
+    ", e.\"timestamp\" AS f", ", e.value * (EXTRACT(epoch FROM e.\"timestamp\") * 1000000) AS w"};
+
+void append_numbers(SourceText* text, const Numbers& numbers) {
+    const UsageScope* scope = text->source->scope;
+    StringInfo sql = &text->query->sql;
+    appendStringInfoString(sql, numbers.always);
+    if (scope->needs_first)
+        appendStringInfoString(sql, numbers.first);
+    if (scope->needs_time)
+        appendStringInfoString(sql, numbers.time);
+}
 
 int time_parameter(QueryText* query, int64 unix_micros) {
     return add_parameter(query, TIMESTAMPTZOID, TimestampTzGetDatum(to_timestamptz(unix_micros)));
@@ -386,9 +461,10 @@ void append_cells(SourceText* text, char grain, const std::vector<TimeSpan>& spa
     if (spans.empty())
         return;
     begin_part(text, "e.start");
+    append_numbers(text, kCellNumbers);
     StringInfo sql = &text->query->sql;
     appendStringInfo(
-        sql, "%s FROM %s e WHERE e.grain = '%c' AND e.start = ANY ($%d) AND ", kCellNumbers,
+        sql, " FROM %s e WHERE e.grain = '%c' AND e.start = ANY ($%d) AND ",
         cell_table(text->source->scope), grain,
         add_parameter(text->query, TIMESTAMPTZARRAYOID, start_array(spans, grain == 'm')));
     append_scope(text);
@@ -407,7 +483,8 @@ void append_hours(SourceText* text, const std::vector<TimeSpan>& spans) {
     if (scope->has_bucket)
         appendStringInfoString(sql, "h.start AS b, ");
     append_group_names(sql, scope, "g.");
-    appendStringInfo(sql, "%s FROM (SELECT ", kHourNumbers);
+    append_numbers(text, kHourNumbers);
+    appendStringInfoString(sql, " FROM (SELECT ");
     append_groups(text);
     const auto piece_array = [&](auto&& instant) {
         return add_parameter(query, TIMESTAMPTZARRAYOID, time_array(pieces, instant));
@@ -418,12 +495,16 @@ void append_hours(SourceText* text, const std::vector<TimeSpan>& spans) {
     appendStringInfo(
         sql,
         "meter.sum_hours(e.start, e.first_timestamp, e.last_timestamp, e.event_count, e.last_id, "
-        "e.value_sum, e.value_min, e.value_max, e.last_value, e.hours, $%d, $%d, $%d, %s) AS sums "
+        "e.value_sum, e.value_min, e.value_max, e.last_value, e.value_time, e.hours, $%d, $%d, "
+        "$%d, "
+        "%s, %s) AS sums "
         "FROM %s e WHERE e.grain = 'd' AND e.start = ANY ($%d) AND ",
-        starts, ends, buckets, scope->needs_order ? "true" : "false", cell_table(scope),
+        starts, ends, buckets, scope->needs_order ? "true" : "false",
+        scope->needs_time ? "true" : "false", cell_table(scope),
         add_parameter(query, TIMESTAMPTZARRAYOID, start_array(spans, false)));
     append_scope(text);
-    if (scope->by_user || scope->by_meter || scope->name_count > 0) {
+    if (scope->by_user || scope->by_meter || scope->name_count > 0 ||
+        scope->property.kind != Property::Kind::kNone) {
         appendStringInfoString(sql, " GROUP BY ");
         append_group_names(sql, scope, "");
         sql->len -= 2;  // the last comma
@@ -438,11 +519,11 @@ void append_deltas(SourceText* text, const std::vector<TimeSpan>& whole,
     if (whole.empty())
         return;
     begin_part(text, "e.first_timestamp");
+    append_numbers(text, kDeltaNumbers);
     StringInfo sql = &text->query->sql;
     appendStringInfo(sql,
-                     "%s FROM meter.rollup_pending e WHERE e.generation = ANY ($%d) "
+                     " FROM meter.rollup_pending e WHERE e.generation = ANY ($%d) "
                      "AND e.first_timestamp OPERATOR(pg_catalog.<@) ",
-                     kDeltaNumbers,
                      add_parameter(text->query, INT4ARRAYOID, text->source->generations));
     append_multirange(text->query, whole);
     appendStringInfoString(sql, " AND ");
@@ -468,17 +549,18 @@ void append_events(SourceText* text, const std::vector<TimeSpan>& spans) {
     if (spans.size() <= kMostParts) {
         for (const TimeSpan& span : spans) {
             begin_part(text, "e.\"timestamp\"");
+            append_numbers(text, kEventNumbers);
             appendStringInfo(sql,
-                             "%s FROM meter.meter_event e WHERE e.\"timestamp\" >= $%d "
+                             " FROM meter.meter_event e WHERE e.\"timestamp\" >= $%d "
                              "AND e.\"timestamp\" < $%d AND ",
-                             kEventNumbers, time_parameter(query, span.start),
-                             time_parameter(query, span.end));
+                             time_parameter(query, span.start), time_parameter(query, span.end));
             append_scope(text);
         }
         return;
     }
     begin_part(text, "e.\"timestamp\"");
-    appendStringInfo(sql, "%s FROM ", kEventNumbers);
+    append_numbers(text, kEventNumbers);
+    appendStringInfoString(sql, " FROM ");
     append_spans(query, spans, "k");
     appendStringInfo(sql,
                      ", LATERAL (SELECT * FROM meter.meter_event e WHERE "
@@ -518,7 +600,8 @@ void append_sparse_events(SourceText* text, const std::vector<TimeSpan>& parts) 
     QueryText* query = text->query;
     StringInfo sql = &query->sql;
     begin_part(text, "e.\"timestamp\"");
-    appendStringInfo(sql, "%s FROM sparse, ", kEventNumbers);
+    append_numbers(text, kEventNumbers);
+    appendStringInfoString(sql, " FROM sparse, ");
     append_spans(query, parts, "k");
     appendStringInfo(sql,
                      ", LATERAL (SELECT * FROM meter.meter_event e WHERE "
@@ -539,12 +622,14 @@ void append_source(QueryText* query, const UsageSource& source, int bucket, int 
                    const int* names) {
     const UsageScope* scope = source.scope;
     const PeriodCut& cut = *source.cut;
-    SourceText text{query, &source, bucket, zone, names, 0, 0, true};
+    SourceText text{query, &source, bucket, zone, names, 0, 0, 0, true, true};
     text.meter = scope->meter_count == 1
                      ? add_parameter(query, INT4OID, Int32GetDatum(scope->meters[0]))
                      : add_parameter(query, INT4ARRAYOID, meter_array(scope));
     if (scope->has_user)
         text.user = add_parameter(query, TEXTOID, scope->user);
+    if (DatumGetPointer(scope->property.name) != nullptr)
+        text.property = add_parameter(query, TEXTOID, scope->property.name);
     auto* parts = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
     *parts = merge_spans({&cut.days, &cut.hours});
     auto* whole = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
@@ -561,8 +646,10 @@ void append_source(QueryText* query, const UsageSource& source, int bucket, int 
         append_sparse_events(&text, *parts);
     if (text.first) {
         // Nothing can be there; the columns have to be.
+        text.has_metadata = false;
         begin_part(&text, "e.first_timestamp");
-        appendStringInfo(&query->sql, "%s FROM meter.rollup_pending e WHERE false", kDeltaNumbers);
+        append_numbers(&text, kDeltaNumbers);
+        appendStringInfoString(&query->sql, " FROM meter.rollup_pending e WHERE false");
     }
     // The planner takes a function of a time to have as many values as the time, and would sort all
     // rows rather than hash the few groups. An offset keeps it from looking inside; then it assumes

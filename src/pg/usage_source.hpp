@@ -11,6 +11,7 @@ extern "C" {
 
 #include "core/period_cut.hpp"
 #include "pg/dimension_filter.hpp"
+#include "pg/property.hpp"
 #include "pg/query_text.hpp"
 #include "pg/time_zone.hpp"
 
@@ -39,7 +40,11 @@ struct UsageScope {
     Datum bucket_name;  // text
     Datum zone_name;    // text
     ZoneTransitions* zone;
-    bool needs_order;  // minimum, maximum or last is asked for, which a dirty cell cannot tell
+    bool needs_order;  // minimum, maximum, last or first is asked for, which a dirty cell cannot
+                       // tell
+    bool needs_first;
+    bool needs_time;    // the sum of value x time is asked for
+    Property property;  // that is told apart like a dimension; of no kind: none
 };
 
 // How a scope's period is cut.
@@ -61,11 +66,24 @@ UsageSource find_source(const UsageScope* scope);
 // all users are best read one way or another.
 Planning planning_of(const UsageSource& source);
 
+// Whether the source has no cells and no deltas, but events alone.
+bool reads_events_alone(const UsageSource& source);
+
+// Whether it has nothing.
+bool is_empty(const UsageSource& source);
+
+// The condition on meter, user and dimensions for rows of alias e; `meter` and `user` are the
+// numbers of the parameters with the meter (an int4, or an int4[] where there are several) and the
+// user.
+void append_scope(QueryText* query, const UsageScope* scope, int meter, int user);
+
 // Adds a subquery, in parentheses, with a row for each cell, delta or event and the columns
 //   b (timestamptz) the start of its bucket, u (text) its user, m (int4) its meter and d1, d2, ...
 //   (jsonb) its dimensions, each where they are told apart;
 //   n events, of which s, lo and hi are sum, minimum and maximum of the values; v is the value of
-//   the last one, whose timestamp and id are at and id.
+//   the last one, whose timestamp and id are at and id;
+//   p (jsonb) the property, null where it is missing; f, where the first event is asked for, the
+//   timestamp of the first; w, where value x time is, the sum of value x microseconds since 1970.
 // `bucket`, `zone` and `names` are the numbers of the parameters with the names.
 void append_source(QueryText* query, const UsageSource& source, int bucket, int zone,
                    const int* names);

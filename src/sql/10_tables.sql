@@ -34,28 +34,40 @@ CREATE TABLE meter.meter (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     archived_at timestamptz,
+    property text,
+    rounding text,
+    rounding_precision integer NOT NULL DEFAULT 0,
     CONSTRAINT meter_pkey PRIMARY KEY (id),
     CONSTRAINT meter_org_event_name_key UNIQUE (org, event_name),
     CONSTRAINT meter_org_check CHECK (pg_catalog.octet_length(org) BETWEEN 1 AND 255),
     CONSTRAINT meter_name_check CHECK (pg_catalog.octet_length(name) BETWEEN 1 AND 255),
     CONSTRAINT meter_event_name_check CHECK (pg_catalog.octet_length(event_name) BETWEEN 1 AND 255),
-    CONSTRAINT meter_aggregation_check CHECK (aggregation IN ('sum', 'count', 'last')),
+    CONSTRAINT meter_aggregation_check CHECK (aggregation IN
+        ('sum', 'count', 'last', 'first', 'min', 'max', 'avg', 'unique_count', 'weighted_sum')),
     CONSTRAINT meter_currency_check CHECK (pg_catalog.octet_length(currency) BETWEEN 1 AND 255),
     CONSTRAINT meter_dimensions_check CHECK (meter.is_dimension_names(dimensions)),
-    CONSTRAINT meter_metadata_check CHECK (pg_catalog.jsonb_typeof(metadata) = 'object')
+    CONSTRAINT meter_metadata_check CHECK (pg_catalog.jsonb_typeof(metadata) = 'object'),
+    CONSTRAINT meter_property_check CHECK ((property IS NOT NULL) = (aggregation = 'unique_count')
+        AND pg_catalog.octet_length(property) BETWEEN 1 AND 264),
+    CONSTRAINT meter_rounding_check CHECK (rounding IN ('round', 'ceil', 'floor')),
+    CONSTRAINT meter_rounding_precision_check CHECK (rounding_precision BETWEEN -30 AND 18
+        AND (rounding IS NOT NULL OR rounding_precision = 0))
 );
 COMMENT ON TABLE meter.meter IS 'the meters: what is measured, and how it adds up';
 COMMENT ON COLUMN meter.meter.id IS 'the meter''s number, unique across orgs';
 COMMENT ON COLUMN meter.meter.org IS 'the tenant that the meter belongs to';
 COMMENT ON COLUMN meter.meter.name IS 'the name to show people';
 COMMENT ON COLUMN meter.meter.event_name IS 'the name that events and queries give, unique within the org';
-COMMENT ON COLUMN meter.meter.aggregation IS 'how values add up to usage unless a query says otherwise: sum, count or last';
+COMMENT ON COLUMN meter.meter.aggregation IS 'how values add up to usage unless a query says otherwise: sum, count, last, first, min, max, avg, unique_count or weighted_sum';
 COMMENT ON COLUMN meter.meter.currency IS 'the currency that the usage is priced in';
 COMMENT ON COLUMN meter.meter.dimensions IS 'the names of the dimensions that events may have; empty: any';
 COMMENT ON COLUMN meter.meter.metadata IS 'anything else, a JSON object';
 COMMENT ON COLUMN meter.meter.created_at IS 'when the meter was created';
 COMMENT ON COLUMN meter.meter.updated_at IS 'when the definition last changed';
 COMMENT ON COLUMN meter.meter.archived_at IS 'since when the meter takes no more events; null: it does';
+COMMENT ON COLUMN meter.meter.property IS 'what unique_count counts the values of: a dimension, user_id, or metadata.NAME; null: another aggregation';
+COMMENT ON COLUMN meter.meter.rounding IS 'how usage is rounded, what is stored never: round, ceil or floor; null: not at all';
+COMMENT ON COLUMN meter.meter.rounding_precision IS 'to how many decimals; negative: to tens, hundreds and so on';
 
 CREATE SEQUENCE meter.meter_event_id_seq AS bigint;
 COMMENT ON SEQUENCE meter.meter_event_id_seq IS 'the ids of events';

@@ -7,26 +7,32 @@ CREATE FUNCTION meter.create_meter(
     name text DEFAULT NULL,
     currency text DEFAULT 'usd',
     metadata jsonb DEFAULT '{}',
-    if_not_exists boolean DEFAULT false
+    if_not_exists boolean DEFAULT false,
+    property text DEFAULT NULL,
+    rounding text DEFAULT NULL,
+    rounding_precision integer DEFAULT NULL
 ) RETURNS meter.meter
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'meter_create_meter';
-REVOKE ALL ON FUNCTION meter.create_meter(text, text, text[], text, text, jsonb, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION meter.create_meter(text, text, text[], text, text, jsonb, boolean) IS
-'defines a meter; with if_not_exists returns the one that is there, provided aggregation and dimensions are the same';
+REVOKE ALL ON FUNCTION meter.create_meter(text, text, text[], text, text, jsonb, boolean, text, text, integer) FROM PUBLIC;
+COMMENT ON FUNCTION meter.create_meter(text, text, text[], text, text, jsonb, boolean, text, text, integer) IS
+'defines a meter; with if_not_exists returns the one that is there, provided aggregation, property, rounding and dimensions are the same';
 
 CREATE FUNCTION meter.update_meter(
     event_name text,
     name text DEFAULT NULL,
     aggregation text DEFAULT NULL,
     currency text DEFAULT NULL,
-    metadata jsonb DEFAULT NULL
+    metadata jsonb DEFAULT NULL,
+    property text DEFAULT NULL,
+    rounding text DEFAULT NULL,
+    rounding_precision integer DEFAULT NULL
 ) RETURNS meter.meter
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'meter_update_meter';
-REVOKE ALL ON FUNCTION meter.update_meter(text, text, text, text, jsonb) FROM PUBLIC;
-COMMENT ON FUNCTION meter.update_meter(text, text, text, text, jsonb) IS
-'changes a meter''s name, aggregation, currency or metadata; null leaves as it is';
+REVOKE ALL ON FUNCTION meter.update_meter(text, text, text, text, jsonb, text, text, integer) FROM PUBLIC;
+COMMENT ON FUNCTION meter.update_meter(text, text, text, text, jsonb, text, text, integer) IS
+'changes a meter''s name, aggregation, currency, metadata, property or rounding; null leaves as it is';
 
 CREATE FUNCTION meter.add_dimension(event_name text, dimension text) RETURNS meter.meter
 LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -16,6 +16,14 @@ REVOKE ALL ON FUNCTION meter.bucket_end(timestamptz, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION meter.bucket_end(timestamptz, text, text) IS
 'the end of the bucket that meter.bucket_start starts, which is the start of the next one';
 
+CREATE FUNCTION meter.round_value(value numeric, rounding text, rounding_precision integer DEFAULT 0)
+RETURNS numeric
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'meter_round_value';
+REVOKE ALL ON FUNCTION meter.round_value(numeric, text, integer) FROM PUBLIC;
+COMMENT ON FUNCTION meter.round_value(numeric, text, integer) IS
+'a value rounded as usage is: round (half away from zero), ceil or floor, to so many decimals or, negative, tens; none or null: as it is';
+
 CREATE FUNCTION meter.usage(
     event_name text,
     period_start timestamptz,
@@ -26,7 +34,10 @@ CREATE FUNCTION meter.usage(
     bucket text DEFAULT NULL,
     time_zone text DEFAULT 'UTC',
     aggregation text DEFAULT NULL,
-    fill boolean DEFAULT false
+    fill boolean DEFAULT false,
+    property text DEFAULT NULL,
+    rounding text DEFAULT NULL,
+    rounding_precision integer DEFAULT NULL
 ) RETURNS TABLE (
     bucket_start timestamptz,
     bucket_end timestamptz,
@@ -38,9 +49,9 @@ CREATE FUNCTION meter.usage(
 LANGUAGE c STABLE PARALLEL UNSAFE ROWS 100 COST 10000
 AS 'MODULE_PATHNAME', 'meter_usage';
 REVOKE ALL ON FUNCTION
-    meter.usage(text, timestamptz, timestamptz, text, text[], jsonb, text, text, text, boolean) FROM PUBLIC;
+    meter.usage(text, timestamptz, timestamptz, text, text[], jsonb, text, text, text, boolean, text, text, integer) FROM PUBLIC;
 COMMENT ON FUNCTION
-    meter.usage(text, timestamptz, timestamptz, text, text[], jsonb, text, text, text, boolean) IS
+    meter.usage(text, timestamptz, timestamptz, text, text[], jsonb, text, text, text, boolean, text, text, integer) IS
 'a meter''s exact usage in the period [period_start, period_end), by calendar bucket of a time zone, user and dimensions as asked';
 
 CREATE FUNCTION meter.usage_report(

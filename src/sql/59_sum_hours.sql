@@ -2,13 +2,15 @@
 
 CREATE TYPE meter.hour_sum AS (
     start timestamptz,
+    first_timestamp timestamptz,
     last_timestamp timestamptz,
     event_count bigint,
     last_id bigint,
     value_sum numeric,
     value_min numeric,
     value_max numeric,
-    last_value numeric
+    last_value numeric,
+    value_time numeric
 );
 REVOKE ALL ON TYPE meter.hour_sum FROM PUBLIC;
 COMMENT ON TYPE meter.hour_sum IS 'what hours of one bucket add up to; see meter.sum_hours';
@@ -24,16 +26,18 @@ CREATE FUNCTION meter.sum_hours_add(
     value_min numeric,
     value_max numeric,
     last_value numeric,
+    value_time numeric,
     hours bytea,
     piece_starts timestamptz[],
     piece_ends timestamptz[],
     piece_buckets timestamptz[],
-    ordered boolean
+    ordered boolean,
+    timed boolean
 ) RETURNS internal
 LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'meter_sum_hours_add';
-REVOKE ALL ON FUNCTION meter.sum_hours_add(internal, timestamptz, timestamptz, timestamptz, bigint, bigint, numeric, numeric, numeric, numeric, bytea, timestamptz[], timestamptz[], timestamptz[], boolean) FROM PUBLIC;
-COMMENT ON FUNCTION meter.sum_hours_add(internal, timestamptz, timestamptz, timestamptz, bigint, bigint, numeric, numeric, numeric, numeric, bytea, timestamptz[], timestamptz[], timestamptz[], boolean) IS
+REVOKE ALL ON FUNCTION meter.sum_hours_add(internal, timestamptz, timestamptz, timestamptz, bigint, bigint, numeric, numeric, numeric, numeric, numeric, bytea, timestamptz[], timestamptz[], timestamptz[], boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION meter.sum_hours_add(internal, timestamptz, timestamptz, timestamptz, bigint, bigint, numeric, numeric, numeric, numeric, numeric, bytea, timestamptz[], timestamptz[], timestamptz[], boolean, boolean) IS
 'state transition of meter.sum_hours';
 
 CREATE FUNCTION meter.sum_hours_final(state internal) RETURNS meter.hour_sum[]
@@ -52,11 +56,13 @@ CREATE AGGREGATE meter.sum_hours(
     value_min numeric,
     value_max numeric,
     last_value numeric,
+    value_time numeric,
     hours bytea,
     piece_starts timestamptz[],
     piece_ends timestamptz[],
     piece_buckets timestamptz[],
-    ordered boolean
+    ordered boolean,
+    timed boolean
 ) (
     SFUNC = meter.sum_hours_add,
     STYPE = internal,
@@ -64,6 +70,6 @@ CREATE AGGREGATE meter.sum_hours(
     FINALFUNC = meter.sum_hours_final,
     PARALLEL = SAFE
 );
-REVOKE ALL ON FUNCTION meter.sum_hours(timestamptz, timestamptz, timestamptz, bigint, bigint, numeric, numeric, numeric, numeric, bytea, timestamptz[], timestamptz[], timestamptz[], boolean) FROM PUBLIC;
-COMMENT ON AGGREGATE meter.sum_hours(timestamptz, timestamptz, timestamptz, bigint, bigint, numeric, numeric, numeric, numeric, bytea, timestamptz[], timestamptz[], timestamptz[], boolean) IS
-'what hours of days'' cells of meter.rollup or meter.rollup_total add up to by bucket: those within pieces, each of which lies in one bucket; minimum, maximum and last only where ordered';
+REVOKE ALL ON FUNCTION meter.sum_hours(timestamptz, timestamptz, timestamptz, bigint, bigint, numeric, numeric, numeric, numeric, numeric, bytea, timestamptz[], timestamptz[], timestamptz[], boolean, boolean) FROM PUBLIC;
+COMMENT ON AGGREGATE meter.sum_hours(timestamptz, timestamptz, timestamptz, bigint, bigint, numeric, numeric, numeric, numeric, numeric, bytea, timestamptz[], timestamptz[], timestamptz[], boolean, boolean) IS
+'what hours of days'' cells of meter.rollup or meter.rollup_total add up to by bucket: those within pieces, each of which lies in one bucket; minimum, maximum and last only where ordered, the sum of value times microseconds since the bucket''s start only where timed';

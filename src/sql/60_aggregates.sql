@@ -58,18 +58,27 @@ CREATE FUNCTION meter.last_by_add(state meter.aggregate_state, value pg_catalog.
 COMMENT ON FUNCTION meter.last_by_add(meter.aggregate_state, pg_catalog.numeric, pg_catalog.timestamptz, pg_catalog.jsonb, pg_catalog.text[])
     IS 'transition of the aggregate meter.last_by';
 
+CREATE FUNCTION meter.first_by_add(state meter.aggregate_state, value pg_catalog.numeric,
+                                  event_time pg_catalog.timestamptz, dimensions pg_catalog.jsonb,
+                                  keys pg_catalog.text[])
+    RETURNS meter.aggregate_state
+    LANGUAGE c IMMUTABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'meter_first_by_add';
+COMMENT ON FUNCTION meter.first_by_add(meter.aggregate_state, pg_catalog.numeric, pg_catalog.timestamptz, pg_catalog.jsonb, pg_catalog.text[])
+    IS 'transition of the aggregate meter.first_by';
+
 CREATE FUNCTION meter.groups_combine(meter.aggregate_state, meter.aggregate_state)
     RETURNS meter.aggregate_state
     LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'meter_groups_combine';
 COMMENT ON FUNCTION meter.groups_combine(meter.aggregate_state, meter.aggregate_state)
-    IS 'combines two states of meter.sum_by, meter.count_by or meter.last_by';
+    IS 'combines two states of meter.sum_by, meter.count_by, meter.last_by or meter.first_by';
 
 CREATE FUNCTION meter.groups_final(meter.aggregate_state) RETURNS pg_catalog.jsonb
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'meter_groups_final';
 COMMENT ON FUNCTION meter.groups_final(meter.aggregate_state)
-    IS 'the result of a state of meter.sum_by, meter.count_by or meter.last_by';
+    IS 'the result of a state of meter.sum_by, meter.count_by, meter.last_by or meter.first_by';
 
 CREATE FUNCTION meter.last_add(state meter.aggregate_state, value pg_catalog.numeric,
                                event_time pg_catalog.timestamptz)
@@ -87,17 +96,33 @@ CREATE FUNCTION meter.last_add(state meter.aggregate_state, value pg_catalog.num
 COMMENT ON FUNCTION meter.last_add(meter.aggregate_state, pg_catalog.numeric, pg_catalog.timestamptz, pg_catalog.int8)
     IS 'transition of the aggregate meter.last with a tiebreak';
 
+CREATE FUNCTION meter.first_add(state meter.aggregate_state, value pg_catalog.numeric,
+                               event_time pg_catalog.timestamptz)
+    RETURNS meter.aggregate_state
+    LANGUAGE c IMMUTABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'meter_first_add';
+COMMENT ON FUNCTION meter.first_add(meter.aggregate_state, pg_catalog.numeric, pg_catalog.timestamptz)
+    IS 'transition of the aggregate meter.first';
+
+CREATE FUNCTION meter.first_add(state meter.aggregate_state, value pg_catalog.numeric,
+                               event_time pg_catalog.timestamptz, tiebreak pg_catalog.int8)
+    RETURNS meter.aggregate_state
+    LANGUAGE c IMMUTABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'meter_first_add';
+COMMENT ON FUNCTION meter.first_add(meter.aggregate_state, pg_catalog.numeric, pg_catalog.timestamptz, pg_catalog.int8)
+    IS 'transition of the aggregate meter.first with a tiebreak';
+
 CREATE FUNCTION meter.last_combine(meter.aggregate_state, meter.aggregate_state)
     RETURNS meter.aggregate_state
     LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'meter_last_combine';
 COMMENT ON FUNCTION meter.last_combine(meter.aggregate_state, meter.aggregate_state)
-    IS 'combines two states of meter.last';
+    IS 'combines two states of meter.last or meter.first';
 
 CREATE FUNCTION meter.last_final(meter.aggregate_state) RETURNS pg_catalog.numeric
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'meter_last_final';
-COMMENT ON FUNCTION meter.last_final(meter.aggregate_state) IS 'the result of a state of meter.last';
+COMMENT ON FUNCTION meter.last_final(meter.aggregate_state) IS 'the result of a state of meter.last or meter.first';
 
 CREATE AGGREGATE meter.sum_by(value pg_catalog.numeric, dimensions pg_catalog.jsonb, keys pg_catalog.text[]) (
     SFUNC = meter.sum_by_add,
@@ -136,6 +161,19 @@ CREATE AGGREGATE meter.last_by(value pg_catalog.numeric, event_time pg_catalog.t
 COMMENT ON AGGREGATE meter.last_by(pg_catalog.numeric, pg_catalog.timestamptz, pg_catalog.jsonb, pg_catalog.text[])
     IS 'the latest value for each combination of the dimensions named by keys; of equal times the greater value';
 
+CREATE AGGREGATE meter.first_by(value pg_catalog.numeric, event_time pg_catalog.timestamptz,
+                               dimensions pg_catalog.jsonb, keys pg_catalog.text[]) (
+    SFUNC = meter.first_by_add,
+    STYPE = meter.aggregate_state,
+    SSPACE = 8192,
+    COMBINEFUNC = meter.groups_combine,
+    FINALFUNC = meter.groups_final,
+    FINALFUNC_MODIFY = READ_ONLY,
+    PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE meter.first_by(pg_catalog.numeric, pg_catalog.timestamptz, pg_catalog.jsonb, pg_catalog.text[])
+    IS 'the earliest value for each combination of the dimensions named by keys; of equal times the lesser value';
+
 CREATE AGGREGATE meter.last(value pg_catalog.numeric, event_time pg_catalog.timestamptz) (
     SFUNC = meter.last_add,
     STYPE = meter.aggregate_state,
@@ -159,3 +197,27 @@ CREATE AGGREGATE meter.last(value pg_catalog.numeric, event_time pg_catalog.time
 );
 COMMENT ON AGGREGATE meter.last(pg_catalog.numeric, pg_catalog.timestamptz, pg_catalog.int8)
     IS 'the value with the greatest event_time and, of equal times, the greatest tiebreak; then the greater value';
+
+CREATE AGGREGATE meter.first(value pg_catalog.numeric, event_time pg_catalog.timestamptz) (
+    SFUNC = meter.first_add,
+    STYPE = meter.aggregate_state,
+    SSPACE = 64,
+    COMBINEFUNC = meter.last_combine,
+    FINALFUNC = meter.last_final,
+    FINALFUNC_MODIFY = READ_ONLY,
+    PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE meter.first(pg_catalog.numeric, pg_catalog.timestamptz)
+    IS 'the value with the least event_time; of equal times the lesser value';
+
+CREATE AGGREGATE meter.first(value pg_catalog.numeric, event_time pg_catalog.timestamptz, tiebreak pg_catalog.int8) (
+    SFUNC = meter.first_add,
+    STYPE = meter.aggregate_state,
+    SSPACE = 64,
+    COMBINEFUNC = meter.last_combine,
+    FINALFUNC = meter.last_final,
+    FINALFUNC_MODIFY = READ_ONLY,
+    PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE meter.first(pg_catalog.numeric, pg_catalog.timestamptz, pg_catalog.int8)
+    IS 'the value with the least event_time and, of equal times, the least tiebreak; then the lesser value';

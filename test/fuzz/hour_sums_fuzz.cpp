@@ -41,21 +41,24 @@ bool wanted(const std::vector<meter::BucketPiece>& pieces, int hour, std::int64_
 }
 
 // What the picker made of one bucket, against the hours themselves.
-void compare_bucket(const std::vector<meter::BucketPiece>& pieces, bool ordered,
+void compare_bucket(const std::vector<meter::BucketPiece>& pieces, meter::HourWants wants,
                     const meter::HourSums::Cells::value_type& entry, const meter::HourCells& hours,
                     std::pmr::memory_resource* resource) {
     meter::RollupCell expected;
     for (const meter::HourCell& hour : hours) {
         if (!wanted(pieces, hour.hour, entry.first))
             continue;
-        expected.merge(hour.cell, 0, resource);
+        expected.merge(hour.cell, kDay + hour.hour * kHourMicros - entry.first, resource);
     }
     const meter::RollupCell& cell = entry.second;
     meter::DigitBuffer a(resource);
     meter::DigitBuffer b(resource);
     check(cell.event_count == expected.event_count);
     check(compare(cell.value_sum.total(a), expected.value_sum.total(b)) == 0);
-    if (!ordered)
+    check(cell.first_time == expected.first_time);
+    if (wants.timed)
+        check(compare(cell.value_time.total(a), expected.value_time.total(b)) == 0);
+    if (!wants.ordered)
         return;
     check(compare(cell.value_min.view(), expected.value_min.view()) == 0);
     check(compare(cell.value_max.view(), expected.value_max.view()) == 0);
@@ -63,10 +66,10 @@ void compare_bucket(const std::vector<meter::BucketPiece>& pieces, bool ordered,
     check(cell.last_time == expected.last_time && cell.last_id == expected.last_id);
 }
 
-void try_pieces(std::string_view bytes, const std::vector<meter::BucketPiece>& pieces, bool ordered,
-                bool well_formed, const meter::HourCells& hours,
+void try_pieces(std::string_view bytes, const std::vector<meter::BucketPiece>& pieces,
+                meter::HourWants wants, bool well_formed, const meter::HourCells& hours,
                 std::pmr::memory_resource* resource) {
-    meter::HourPicker picker(ordered, resource);
+    meter::HourPicker picker(wants, resource);
     for (const auto& one : pieces)
         picker.add_piece(one);
     meter::HourSums sums(resource);
@@ -81,9 +84,9 @@ void try_pieces(std::string_view bytes, const std::vector<meter::BucketPiece>& p
         return;
     for (const auto& entry : sums.cells()) {
         try {
-            compare_bucket(pieces, ordered, entry, hours, resource);
+            compare_bucket(pieces, wants, entry, hours, resource);
         } catch (const Error& error) {
-            // The sum of value x time, which the picker does not make, may be too large.
+            // The sum of value x time, which the picker may not make, may be too large.
             check(error.kind == ErrorKind::kOutOfRange);
         }
     }
@@ -102,7 +105,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         well_formed = false;
     }
     for (const auto& pieces : kPieces)
-        for (const bool ordered : {false, true})
-            try_pieces(bytes, pieces, ordered, well_formed, hours, &arena);
+        for (const auto wants : {meter::HourWants{false, false}, meter::HourWants{true, false},
+                                 meter::HourWants{false, true}, meter::HourWants{true, true}})
+            try_pieces(bytes, pieces, wants, well_formed, hours, &arena);
     return 0;
 }
