@@ -28,8 +28,8 @@ DECLARE
     ordered boolean;
 BEGIN
     FOREACH ordered IN ARRAY ARRAY[true, false] LOOP
-        PERFORM s.* FROM (SELECT meter.sum_hours(day, r.first_timestamp, r.last_timestamp, r.event_count, r.last_id, r.value_sum, r.value_min, r.value_max, r.last_value, bytes,
-                              pieces, ARRAY(SELECT p + interval '5 hours' FROM unnest(pieces) AS p), pieces, ordered) AS sums FROM day AS r, generate_series(1, 2)) AS q, unnest(sums) AS s;
+        PERFORM s.* FROM (SELECT meter.sum_hours(day, r.first_timestamp, r.last_timestamp, r.event_count, r.last_id, r.value_sum, r.value_min, r.value_max, r.last_value, r.value_time, bytes,
+                              pieces, ARRAY(SELECT p + interval '5 hours' FROM unnest(pieces) AS p), pieces, ordered, true) AS sums FROM day AS r, generate_series(1, 2)) AS q, unnest(sums) AS s;
     END LOOP;
     PERFORM h.* FROM day AS r, meter.cell_hours(day, r.first_timestamp, r.last_timestamp, r.event_count, r.last_id, r.value_sum, r.value_min, r.value_max, r.last_value, bytes) AS h;
     RETURN 'taken';
@@ -56,7 +56,7 @@ SELECT count(*) FILTER (WHERE outcome IN ('taken', 'refused')) AS random FROM (
     SELECT read_hours('\x01'::bytea || decode(md5(i::text) || md5((i + 5000)::text), 'hex'), pieces) AS outcome FROM all_pieces, generate_series(1, 2000) AS i) AS o;
 -- Counts, lengths and numbers at the edges, each in an hour of its own kind.
 SELECT what, error_of(format('SELECT h.* FROM day AS r, meter.cell_hours(r.start, r.first_timestamp, r.last_timestamp, r.event_count, r.last_id, r.value_sum, r.value_min, r.value_max, r.last_value, %L) AS h', bytes)) AS cell_hours,
-    error_of(format('SELECT meter.sum_hours(r.start, r.first_timestamp, r.last_timestamp, r.event_count, r.last_id, r.value_sum, r.value_min, r.value_max, r.last_value, %L, ARRAY[start], ARRAY[start + interval ''1 day''], ARRAY[start], true) FROM day AS r', bytes)) AS sum_hours
+    error_of(format('SELECT meter.sum_hours(r.start, r.first_timestamp, r.last_timestamp, r.event_count, r.last_id, r.value_sum, r.value_min, r.value_max, r.last_value, r.value_time, %L, ARRAY[start], ARRAY[start + interval ''1 day''], ARRAY[start], true, true) FROM day AS r', bytes)) AS sum_hours
 FROM (VALUES ('no version', '\x'), ('version only', '\x01'), ('hour 24', '\x0118'), ('no flags', '\x0100'), ('unknown flag', '\x010004'), ('hours descend', '\x0105010000000400010000'),
     ('integer of eleven bytes', '\x010000' || repeat('ff', 10) || '01'), ('integer with a spare byte', '\x010001' || '8000'), ('past its hour', '\x010001' || '80a8d6b90d' || '00' || '021001'),
     ('digits to come: 2^63', '\x0100010000' || '0e' || repeat('ff', 8) || '7f'), ('digit of 10000', '\x0100010000' || '02' || '904e'), ('weight of 2^59', '\x0100010000' || repeat('ff', 9) || '01'),
@@ -67,7 +67,7 @@ CREATE FUNCTION sum_of(day text, sum text DEFAULT '1', starts text DEFAULT '{202
 DECLARE
     result text;
 BEGIN
-    SELECT meter.sum_hours(day::timestamptz, first::timestamptz, first::timestamptz, n::bigint, 1, sum::numeric, sum::numeric, sum::numeric, sum::numeric, hours::bytea, starts::timestamptz[], ends::timestamptz[], buckets::timestamptz[], true)::text
+    SELECT meter.sum_hours(day::timestamptz, first::timestamptz, first::timestamptz, n::bigint, 1, sum::numeric, sum::numeric, sum::numeric, sum::numeric, sum::numeric, hours::bytea, starts::timestamptz[], ends::timestamptz[], buckets::timestamptz[], true, true)::text
     INTO result FROM generate_series(1, 2);
     RETURN result;
 EXCEPTION WHEN OTHERS THEN
@@ -85,9 +85,9 @@ FROM unnest(ARRAY['infinity', '-infinity', '294276-12-31 23:00', '4714-11-24 00:
 -- Parts of an aggregate are not to be called by themselves.
 SELECT error_of('SELECT meter.groups_combine(NULL, NULL)'), error_of('SELECT meter.last_combine(NULL, NULL)'), error_of('SELECT meter.count_by_add(NULL, NULL, NULL)');
 -- As a window function, and over no rows.
-SELECT DISTINCT sums::text IS NOT NULL AS some FROM (SELECT meter.sum_hours(start, first_timestamp, last_timestamp, event_count, last_id, value_sum, value_min, value_max, last_value, hours, pieces, pieces[2:] || '2026-03-02'::timestamptz, pieces, true) OVER (ORDER BY n) AS sums
+SELECT DISTINCT sums::text IS NOT NULL AS some FROM (SELECT meter.sum_hours(start, first_timestamp, last_timestamp, event_count, last_id, value_sum, value_min, value_max, last_value, value_time, hours, pieces, pieces[2:] || '2026-03-02'::timestamptz, pieces, true, true) OVER (ORDER BY n) AS sums
     FROM day, all_pieces, generate_series(1, 5) AS n) AS s;
-SELECT meter.sum_hours(start, first_timestamp, last_timestamp, event_count, last_id, value_sum, value_min, value_max, last_value, hours, '{}', '{}', '{}', true) FROM day WHERE false;
+SELECT meter.sum_hours(start, first_timestamp, last_timestamp, event_count, last_id, value_sum, value_min, value_max, last_value, value_time, hours, '{}', '{}', '{}', true, true) FROM day WHERE false;
 
 -- A stored cell whose bytes have gone bad: whoever reads it says so, and a rebuild mends it.
 SELECT value FROM meter.usage('tokens', '2026-03-01 02:00', '2026-03-01 09:00');

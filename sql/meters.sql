@@ -47,7 +47,7 @@ FROM (VALUES
     ('256 bytes', $$repeat('x', 256)$$),
     ('128 characters of 2 bytes', $$repeat('ä', 128)$$),
     ('aggregation', $$'m1', 'median'$$),
-    ('min is for queries', $$'m1', 'min'$$),
+    ('unique_count of what', $$'m1', 'unique_count'$$),
     ('user_id as a dimension', $$'m1', 'sum', '{model,user_id}'$$),
     ('empty dimension', $$'m1', 'sum', '{""}'$$),
     ('null dimension', $$'m1', 'sum', '{model,NULL}'$$),
@@ -67,7 +67,7 @@ FROM meter.update_meter('tokens', name => 'LLM tokens');
 SELECT name, aggregation, currency, metadata
 FROM meter.update_meter('tokens', aggregation => 'last', currency => 'usd', metadata => '{}');
 SELECT aggregation FROM meter.update_meter('tokens', aggregation => 'sum');
-SELECT pg_temp.sqlstate_of($$SELECT meter.update_meter('tokens', aggregation => 'avg')$$);
+SELECT pg_temp.sqlstate_of($$SELECT meter.update_meter('tokens', aggregation => 'median')$$);
 SELECT pg_temp.sqlstate_of($$SELECT meter.update_meter('tokens', name => '')$$);
 SELECT pg_temp.sqlstate_of($$SELECT meter.update_meter('tokens', metadata => '1')$$);
 SELECT pg_temp.sqlstate_of($$SELECT meter.update_meter('nothing')$$);

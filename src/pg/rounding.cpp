@@ -96,7 +96,9 @@ METER_FUNCTION(meter_round_value) {
     using namespace meter::pg;
     const Rounding none{Rounding::Mode::kNone, 0};
     // A precision without a rounding is no error here: a meter's row has one.
-    const Rounding rounding = PG_ARGISNULL(1) ? none : read_rounding(fcinfo, 1, 2, none);
+    const bool rounds = !PG_ARGISNULL(1) &&
+                        find_rounding_mode(text_view(PG_GETARG_DATUM(1))) != Rounding::Mode::kNone;
+    const Rounding rounding = rounds ? read_rounding(fcinfo, 1, 2, none) : none;
     if (PG_ARGISNULL(0))
         PG_RETURN_NULL();
     PG_RETURN_DATUM(round_numeric(PG_GETARG_DATUM(0), rounding));

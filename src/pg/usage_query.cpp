@@ -24,9 +24,7 @@ const Aggregation kAggregations[] = {
      ") / NULLIF(pg_catalog.sum(source.n), 0))", false, false},
     {"first", "pg_catalog.trim_scale(meter.first(source.v, source.at, source.id)", ")", false, true,
      Aggregation::Kind::kFirst},
-    {"unique_count",
-     "pg_catalog.count(*) FILTER (WHERE source.n > 0 AND source.p <> "
-     "'null'::pg_catalog.jsonb",
+    {"unique_count", "pg_catalog.count(source.p) FILTER (WHERE source.n > 0",
      ")::pg_catalog.numeric", true, false, Aggregation::Kind::kUnique},
     {"weighted_sum", "pg_catalog.sum(source.s", ")", true, false, Aggregation::Kind::kWeighted},
 };

@@ -321,19 +321,17 @@ void append_property(SourceText* text) {
         case Property::Kind::kNone:
             return;
         case Property::Kind::kUser:
-            appendStringInfoString(sql, "pg_catalog.to_jsonb(e.user_id) AS p, ");
+            appendStringInfoString(sql, "e.user_id AS p, ");
             return;
         case Property::Kind::kDimension:
-            appendStringInfo(sql, "COALESCE(e.dimensions -> $%d, 'null'::pg_catalog.jsonb) AS p, ",
-                             text->property);
+            appendStringInfo(sql, "e.dimensions -> $%d AS p, ", text->property);
             return;
         case Property::Kind::kMetadata:
             if (text->has_metadata)
-                appendStringInfo(sql,
-                                 "COALESCE(e.metadata -> $%d, 'null'::pg_catalog.jsonb) AS p, ",
+                appendStringInfo(sql, "NULLIF(e.metadata -> $%d, 'null'::pg_catalog.jsonb) AS p, ",
                                  text->property);
             else
-                appendStringInfoString(sql, "'null'::pg_catalog.jsonb AS p, ");
+                appendStringInfoString(sql, "NULL::pg_catalog.jsonb AS p, ");
     }
 }
 

@@ -82,7 +82,7 @@ void append_scope(QueryText* query, const UsageScope* scope, int meter, int user
 //   (jsonb) its dimensions, each where they are told apart;
 //   n events, of which s, lo and hi are sum, minimum and maximum of the values; v is the value of
 //   the last one, whose timestamp and id are at and id;
-//   p (jsonb) the property, null where it is missing; f, where the first event is asked for, the
+//   p (jsonb, of the user text) the property, null where it is missing; f, where the first event is asked for, the
 //   timestamp of the first; w, where value x time is, the sum of value x microseconds since 1970.
 // `bucket`, `zone` and `names` are the numbers of the parameters with the names.
 void append_source(QueryText* query, const UsageSource& source, int bucket, int zone,

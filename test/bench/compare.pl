@@ -86,7 +86,8 @@ sub run_benchmark {
     my ($name, $directory) = @_;
     my @variants = read_description("$directory/bench");
     my $scale = quick() ? 10 : 1;
-    sql("SET bench.scale = $scale;\n" . expand("$directory/setup.sql", {})) if -e "$directory/setup.sql";
+    my ($events) = split /,/, $ENV{METER_BENCH_EVENTS} || 1_000_000 / $scale;
+    sql("SET bench.scale = $scale;\nSET bench.events = $events;\n" . expand("$directory/setup.sql", {})) if -e "$directory/setup.sql";
     my $found = -e "$directory/vars.sql" ? row(expand("$directory/vars.sql", {})) : {};
     for my $variant (@variants) {
         my ($title, $values) = @$variant;

@@ -63,7 +63,7 @@ void try_last(std::string_view bytes, StateKind kind) {
     DigitBuffer digits;
     const meter::LastRow row = read_last(bytes, kind, digits);
     check(bytes_of([&](auto& sink) { write_last(sink, kind, row); }) == bytes);
-    check(!row.is_after(row));
+    check(!row.is_after(row) && !row.replaces(row, kind));
 }
 
 }  // namespace
@@ -73,7 +73,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     try {
         meter::wire::Reader reader(bytes);
         const StateKind kind = meter::get_state_head(reader);
-        if (kind == StateKind::kLast || kind == StateKind::kLastTiebreak)
+        if (meter::is_single_row(kind))
             try_last(bytes, kind);
         else
             try_groups(bytes, kind);

@@ -40,7 +40,8 @@ $node->start;
 $node->safe_psql('postgres', join "\n", 'CREATE EXTENSION meter;', 'CREATE TABLE stop ();', 'SET client_min_messages = warning;',
 	(map {
 		my $meter = $Differential::Events::METERS{$_};
-		"SELECT meter.create_meter('$_', '$meter->{aggregation}', '{" . join(',', @{ $meter->{dimensions} }) . "}');"
+		"SELECT meter.create_meter('$_', '$meter->{aggregation}', '{" . join(',', @{ $meter->{dimensions} }) . "}', property => " . quoted($meter->{property}) . ', rounding => ' . quoted($meter->{rounding})
+		  . ', rounding_precision => ' . ($meter->{precision} // 'NULL') . ');'
 	} @Differential::Events::METERS),
 	"SET meter.org = 'other'; SELECT meter.create_meter('tokens'); SELECT meter.record_event('tokens', 'ann', 1e20);",
 	'SELECT meter.create_partitions(1, ' . quoted(literal($now - 40 * 86_400_000_000)) . ');');
@@ -267,7 +268,7 @@ for my $writer (1 .. 3)
 		push @lines, $kind < 10 ? ('BEGIN;', 'SELECT meter.fold();', 'SELECT pg_sleep(0.01);', 'ROLLBACK;')
 		  : $kind < 20 ? fold_and_begin()
 		  : $kind < 22 ? 'SELECT meter.fold(into_cells => true);'
-		  : $kind < 27 ? ('BEGIN;', sprintf('SET LOCAL statement_timeout = %d;', 1 + $random->number(5)), 'SELECT meter.fold();', 'COMMIT;') : 'SELECT meter.fold();';
+		  : $kind < 27 ? ('BEGIN;', sprintf('SET LOCAL statement_timeout = %d;', 1 + $random->number(5)), 'SELECT meter.fold();', 'COMMIT;', 'ROLLBACK;') : 'SELECT meter.fold();'; # the timeout may hit the COMMIT itself
 		push @lines, sprintf 'SELECT pg_sleep(%.4f);', $random->number(30) / 10_000;
 	}
 	push @others, [ 'folder', @lines ];

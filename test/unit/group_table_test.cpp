@@ -394,14 +394,20 @@ TEST(LastRow, OrderIsTimeTiebreakValue) {
     for (std::size_t i = 0; i < std::size(order); ++i)
         for (std::size_t k = 0; k < std::size(order); ++k)
             EXPECT_EQ(order[i].is_after(order[k]), i > k) << i << " " << k;
+    for (std::size_t i = 0; i < std::size(order); ++i)
+        for (std::size_t k = 0; k < std::size(order); ++k) {
+            EXPECT_EQ(order[i].replaces(order[k], StateKind::kLastTiebreak), i > k);
+            EXPECT_EQ(order[i].replaces(order[k], StateKind::kFirstTiebreak), i < k);
+        }
 }
 
 TEST(LastRow, RoundTripAndTruncation) {
     const std::int16_t one[] = {1, 2, 3};
-    for (const StateKind kind : {StateKind::kLast, StateKind::kLastTiebreak}) {
+    for (const StateKind kind : {StateKind::kLast, StateKind::kLastTiebreak, StateKind::kFirst,
+                                 StateKind::kFirstTiebreak}) {
         const LastRow row = {.time = -5,
-                             .has_tiebreak = kind == StateKind::kLastTiebreak,
-                             .tiebreak = kind == StateKind::kLastTiebreak ? 77 : 0,
+                             .has_tiebreak = has_tiebreak(kind),
+                             .tiebreak = has_tiebreak(kind) ? 77 : 0,
                              .value = {.negative = true, .count = 3, .digits = one}};
         wire::Counter counter;
         write_last(counter, kind, row);

@@ -12,6 +12,9 @@ our %METERS = (
 	calls => { aggregation => 'count', dimensions => [], names => [qw(model n zone)] },
 	gauge => { aggregation => 'last', dimensions => [qw(model)], names => [qw(model)] },
 	plain => { aggregation => 'sum', dimensions => [], names => [] },
+	level => { aggregation => 'weighted_sum', dimensions => [], names => [qw(model n)] },
+	people => { aggregation => 'unique_count', property => 'request', rounding => 'ceil', precision => -1, dimensions => [], names => [qw(model request)] },
+	starts => { aggregation => 'first', rounding => 'round', precision => 2, dimensions => [qw(model)], names => [qw(model)] },
 	archived => { aggregation => 'last', dimensions => [], names => [qw(region n)] });
 our @METERS = sort keys %METERS;
 
@@ -22,6 +25,9 @@ our %VALUES = (
 	n => [ '1', '"1"', '1.0', '1.5', '1.50', '1e0', '-0.0', '0', '1e20', '0.000000000000000001', 'null', 'false' ],
 	zone => [ '"a"', '"A"', '"b"', '"ä"' ],
 	'a "b' => [ '"x\"y"', '"x\\\\y"', '"\'"', 'null' ]);
+
+# Metadata, as JSON.
+our @METADATA = ('{}', '{}', '{"tag": 1}', '{"tag": 1.0}', '{"tag": "1"}', '{"tag": null}', '{"tag": ["a", 1]}', '{"tag": {"b": 2, "a": 1}}', '{"tag": {"a": 1, "b": 2.0}, "x": 1}');
 
 our @USERS = ('ann', 'bob', 'Ann', 'ünal', "o'brien", '{user_id}', 'null', map { "user-$_" } 1 .. 60);
 
@@ -124,7 +130,8 @@ sub event
 		return \%again;
 	}
 	my $meter = $random->pick(@{ $self->{meters} }, 'tokens', 'tokens', 'seconds', 'plain', 'plain');
-	my %event = (meter => $meter, user => $self->user, value => $self->value, time => $self->timestamp, dimensions => $self->dimensions($meter));
+	my %event = (meter => $meter, user => $self->user, value => $self->value, time => $self->timestamp, dimensions => $self->dimensions($meter),
+		metadata => $random->pick(@METADATA));
 	if ($random->chance(40))
 	{
 		$event{key} = $self->{prefix} . ++$self->{keys};
@@ -139,15 +146,15 @@ sub quoted { return defined $_[0] ? "'" . $_[0] =~ s/'/''/gr . "'" : 'NULL' }
 sub single
 {
 	my ($event) = @_;
-	return sprintf 'SELECT meter.record_event(%s, %s, %s, %s, %s, %s);', quoted($event->{meter}), quoted($event->{user}), $event->{value},
-	  quoted($event->{dimensions}), quoted($event->{key}), quoted(literal($event->{time}));
+	return sprintf 'SELECT meter.record_event(%s, %s, %s, %s, %s, %s, %s);', quoted($event->{meter}), quoted($event->{user}), $event->{value},
+	  quoted($event->{dimensions}), quoted($event->{key}), quoted(literal($event->{time})), quoted($event->{metadata} // '{}');
 }
 
 sub json
 {
 	my ($event) = @_;
-	return sprintf '{"event_name": "%s", "user_id": "%s", "value": %s, "dimensions": %s, %s"timestamp": "%s"}', $event->{meter}, $event->{user}, $event->{value},
-	  $event->{dimensions}, defined $event->{key} ? qq("idempotency": "$event->{key}", ) : '', literal($event->{time}) =~ s/ /T/r;
+	return sprintf '{"event_name": "%s", "user_id": "%s", "value": %s, "dimensions": %s, "metadata": %s, %s"timestamp": "%s"}', $event->{meter}, $event->{user}, $event->{value},
+	  $event->{dimensions}, $event->{metadata} // '{}', defined $event->{key} ? qq("idempotency": "$event->{key}", ) : '', literal($event->{time}) =~ s/ /T/r;
 }
 
 # The statement that records several.
@@ -165,7 +172,7 @@ sub batch
 	return sprintf $result, 'meter.record_events(' . join(', ',
 		$array->('text', sub { quoted($_[0]{meter}) }), $array->('text', sub { quoted($_[0]{user}) }), $array->('numeric', sub { $_[0]{value} }),
 		$array->('jsonb', sub { quoted($_[0]{dimensions}) }), $array->('text', sub { quoted($_[0]{key}) }),
-		$array->('timestamptz', sub { quoted(literal($_[0]{time})) })) . ')';
+		$array->('timestamptz', sub { quoted(literal($_[0]{time})) }), $array->('jsonb', sub { quoted($_[0]{metadata} // '{}') })) . ')';
 }
 
 # One statement that records up to $most events; or ten times as many, of one user with one set of
@@ -205,7 +212,7 @@ sub burst
 	return $self->batch(map {
 		my $time = $start + $random->large($width);
 		$time -= $time % HOUR if $random->chance(20);
-		{ meter => $meter, user => $user, dimensions => $dimensions, value => $self->value, time => $time }
+		{ meter => $meter, user => $user, dimensions => $dimensions, value => $self->value, time => $time, metadata => $random->pick(@METADATA) }
 	} 1 .. $most / 2 + $random->number($most / 2));
 }
 

@@ -105,53 +105,106 @@ sub compared
 	  . "(SELECT 'plain' || x::text FROM (TABLE plain EXCEPT ALL TABLE ours) AS x ORDER BY 1 LIMIT 8)) AS lines);";
 }
 
-# How values add up, trimmed.
+# How values add up. `$of` is what a column "p" is, for unique_count, which counts it.
 sub aggregate
 {
 	my ($aggregation) = @_;
-	return 'count(*)::text' if $aggregation eq 'count';
-	return q(trim_scale((array_agg(value ORDER BY t DESC, id DESC))[1])::text) if $aggregation eq 'last';
+	return 'count(*)::numeric' if $aggregation eq 'count';
+	return 'count(DISTINCT p)::numeric' if $aggregation eq 'unique_count';
+	return 'trim_scale((array_agg(value ORDER BY t DESC, id DESC))[1])' if $aggregation eq 'last';
+	return 'trim_scale((array_agg(value ORDER BY t, id))[1])' if $aggregation eq 'first';
 	# Not avg(), whose digits depend on the trailing zeros of the sum that it makes.
-	return 'trim_scale(trim_scale(sum(value)) / count(*))::text' if $aggregation eq 'avg';
-	return "trim_scale($aggregation(value))::text";
+	return 'trim_scale(trim_scale(sum(value)) / count(*))' if $aggregation eq 'avg';
+	return "trim_scale($aggregation(value))";
 }
+
+# A value rounded.
+sub rounded
+{
+	my ($value, $rounding, $precision) = @_;
+	return $value if ($rounding // 'none') eq 'none';
+	return "trim_scale(round($value, $precision))" if $rounding eq 'round';
+	return "trim_scale($rounding($value * 1e$precision) * 1e" . -$precision . ')';
+}
+
+# What unique_count counts of an event: SQL that is null where it is missing.
+sub property
+{
+	my ($property) = @_;
+	return 'NULL::jsonb' unless defined $property;
+	return 'to_jsonb(user_id)' if $property eq 'user_id';
+	return "NULLIF(metadata -> 'tag', 'null')" if $property eq 'metadata.tag';
+	return "metadata -> 'never'" if $property eq 'metadata.never';
+	return 'dimensions -> ' . quoted($property);
+}
+
+# Microseconds from a timestamp to another, exactly.
+sub micros { my ($from, $to) = @_; return "(extract(epoch FROM $to) - extract(epoch FROM $from)) * 1000000" }
 
 # A question to meter.usage.
 sub usage
 {
 	my ($self, $number) = @_;
 	my $random = $self->{random};
-	my $meter = $random->pick(@Differential::Events::METERS, 'tokens');
-	my @names = @{ $Differential::Events::METERS{$meter}{names} };
+	my $meter = $random->pick(@Differential::Events::METERS, 'tokens', 'level');
+	my %meter = %{ $Differential::Events::METERS{$meter} };
+	my @names = @{ $meter{names} };
 	my ($start, $end) = $self->period;
 	my $user = $random->chance(35) ? $random->pick(('ann') x 20, (@Differential::Events::USERS[ 1 .. 6 ]) x 8, @Differential::Events::USERS, 'nobody') : undef;
 	my @group_by = $random->chance(50) ? () : grep { $_ ne 'request' || $random->chance(20) } $random->some(@names, 'user_id');
 	my ($filter, $condition) = $random->chance(60) ? ('{}', 'true') : $self->filter(@names);
 	my $bucket = $random->chance(35) ? undef : $random->pick(qw(minute hour hour day day day week month month year));
 	my $zone = $random->pick(@ZONES);
-	my $aggregation = $random->chance(30) ? undef : $random->pick(qw(sum count last min max avg));
-	my $how = $aggregation // $Differential::Events::METERS{$meter}{aggregation};
-	my $fill = $bucket && $random->chance(25) && $end - $start <= $FILLED{$bucket};
+	my $aggregation = $random->chance(30) ? undef : $random->pick(qw(sum count last min max avg), (qw(first unique_count weighted_sum)) x 2);
+	my $how = $aggregation // $meter{aggregation};
+	my $short = $bucket && $end - $start <= $FILLED{$bucket};
+	my $fill = $short && $random->chance(25);
+	# Levels make a row for every bucket, whether something was used in it or not.
+	$bucket = undef if $how eq 'weighted_sum' && !$short;
+	my $property = $how ne 'unique_count' || ($meter{property} && $random->chance(50)) ? undef : $random->pick(@names, @names, 'user_id', 'metadata.tag', 'metadata.never');
+	my ($rounding, $precision) = $random->chance(70) ? () : ($random->pick(qw(round round ceil floor none)), $random->pick(0, 2, 5, 18, -1, -3, -30));
+	$precision = undef if ($rounding // '') eq 'none';
 	my ($from, $to) = map { quoted(literal($_)) . '::timestamptz' } $start, $end;
 
 	my $ours = sprintf 'SELECT ordinality, bucket_start, bucket_end, user_id, dimensions::text, value::text, event_count'
-	  . ' FROM meter.usage(%s, %s, %s, %s, ARRAY[%s]::text[], %s, %s, %s, %s, %s) WITH ORDINALITY',
+	  . ' FROM meter.usage(%s, %s, %s, %s, ARRAY[%s]::text[], %s, %s, %s, %s, %s, %s, %s, %s) WITH ORDINALITY',
 	  quoted($meter), $from, $to, quoted($user), join(', ', map { quoted($_) } @group_by), quoted($filter), quoted($bucket),
-	  $bucket ? quoted($zone) : 'NULL', quoted($aggregation), $fill ? 'true' : 'false';
+	  $bucket ? quoted($zone) : 'NULL', quoted($aggregation), $fill ? 'true' : 'false', quoted($property), quoted($rounding), $precision // 'NULL';
 
 	my @bounds = $bucket ? $self->bucket($bucket, $zone, $start, $end) : ($from, $to);
 	my $asked = defined $user ? quoted($user) : 'NULL';
 	my $who = (grep { $_ eq 'user_id' } @group_by) ? 'user_id' : $asked;
 	my @dimensions = grep { $_ ne 'user_id' } @group_by;
 	my $shown = @dimensions ? 'jsonb_build_object(' . join(', ', map { quoted($_) . ', dimensions -> ' . quoted($_) } @dimensions) . ')' : "'{}'::jsonb";
-	my $zero = $how =~ /sum|count/ ? "'0'" : 'NULL';
-	my $plain = "source AS (SELECT \"timestamp\" AS t, id, user_id, value, dimensions FROM meter.meter_event"
+	my $zero = $how =~ /^(?:sum|count|unique_count)$/ ? '0' : 'NULL::numeric';
+	my $of = property($property // $meter{property});
+	my $since = $how eq 'weighted_sum' ? '' : " AND \"timestamp\" >= $from";
+	my $plain = "source AS (SELECT \"timestamp\" AS t, id, user_id, value, dimensions, $of AS p FROM meter.meter_event"
 	  . " WHERE meter_id = (SELECT id FROM meter.meter WHERE org = 'default' AND event_name = " . quoted($meter) . ')'
-	  . " AND \"timestamp\" >= $from AND \"timestamp\" < $to AND $condition" . (defined $user ? ' AND user_id = ' . quoted($user) : '') . '), '
-	  . "grouped AS (SELECT s, e, u, d, " . aggregate($how) . " AS v, count(*) AS n FROM (SELECT $bounds[0] AS s, $bounds[1] AS e, $who"
-	  . "::text COLLATE \"C\" AS u, $shown AS d, value, t, id FROM source) AS x GROUP BY s, e, u, d)";
+	  . "$since AND \"timestamp\" < $to AND $condition" . (defined $user ? ' AND user_id = ' . quoted($user) : '') . '), '
+	  . "grouped AS (SELECT s, e, u, d, " . ($how eq 'weighted_sum' ? "0 AS v" : aggregate($how) . ' AS v') . ", count(*) AS n FROM (SELECT $bounds[0] AS s, $bounds[1] AS e, $who"
+	  . "::text COLLATE \"C\" AS u, $shown AS d, value, t, id, p FROM source" . ($how eq 'weighted_sum' ? " WHERE t >= $from" : '') . ') AS x GROUP BY s, e, u, d)';
+	my $buckets = "SELECT DISTINCT $bounds[0] AS s, $bounds[1] AS e FROM (SELECT generate_series($from, $to - interval '1 microsecond', '" . ($STEP{ $bucket // '' } // '') . "') AS t"
+	  . " UNION ALL SELECT $to - interval '1 microsecond' WHERE $from < $to) AS i";
+	$buckets = "SELECT $from AS s, $to AS e" unless $bucket;
 	my $rows = 'grouped';
-	if (!$bucket && !@group_by)
+	if ($how eq 'weighted_sum')
+	{
+		# Each group and bucket with what was before and in it, whether there is anything or not.
+		my $groups = @group_by ? "SELECT DISTINCT $who\::text COLLATE \"C\" AS u, $shown AS d FROM source" : "SELECT $asked\::text COLLATE \"C\" AS u, '{}'::jsonb AS d";
+		my $length = micros('a', 'z');
+		$rows = "(SELECT s, e, u, d, trim_scale(round(COALESCE(sum(value * " . micros('GREATEST(t, a)', 'z') . "), 0), 20) / NULLIF($length, 0)) AS v,"
+		  . " count(t) FILTER (WHERE t >= a) AS n, COALESCE(sum(value) FILTER (WHERE t < a), 0) AS balance"
+		  . " FROM (SELECT *, GREATEST(s, $from) AS a, LEAST(e, $to) AS z FROM ($buckets) AS b CROSS JOIN ($groups) AS g) AS h"
+		  . " LEFT JOIN (SELECT t, value, $who\::text COLLATE \"C\" AS of_u, $shown AS of_d FROM source) AS x ON of_u IS NOT DISTINCT FROM u AND of_d = d AND t < z"
+		  . ' GROUP BY s, e, u, d, a, z) AS weighted';
+		my $single = !$bucket && !@group_by;
+		# With fill, the groups that there are in some bucket.
+		my $kept = $fill ? (@group_by ? 'EXISTS (SELECT FROM levels AS o WHERE o.d = levels.d AND o.u IS NOT DISTINCT FROM levels.u AND (o.n > 0 OR o.balance <> 0))' : 'true') : 'n > 0 OR balance <> 0';
+		$plain .= ", levels AS (SELECT * FROM $rows)";
+		$rows = '(SELECT * FROM levels WHERE ' . ($single ? 'true' : $from eq $to ? 'false' : $kept) . ') AS kept';
+	}
+	elsif (!$bucket && !@group_by)
 	{
 		$rows = "(TABLE grouped UNION ALL SELECT $from, $to, $asked, '{}', $zero, 0 WHERE NOT EXISTS (SELECT FROM grouped)) AS one";
 	}
@@ -159,12 +212,12 @@ sub usage
 	{
 		my $groups = @group_by ? 'SELECT DISTINCT u, d FROM grouped' : "SELECT $asked\::text AS u, '{}'::jsonb AS d";
 		$rows = "(SELECT s, e, u, d, COALESCE(v, $zero) AS v, COALESCE(n, 0) AS n FROM"
-		  . " (SELECT DISTINCT $bounds[0] AS s, $bounds[1] AS e FROM (SELECT generate_series($from, $to - interval '1 microsecond', '$STEP{$bucket}') AS t"
-		  . " UNION ALL SELECT $to - interval '1 microsecond' WHERE $from < $to) AS i) AS b CROSS JOIN ($groups) AS g"
+		  . " ($buckets) AS b CROSS JOIN ($groups) AS g"
 		  . ' LEFT JOIN (SELECT s AS of_s, u AS of_u, d AS of_d, v, n FROM grouped) AS o'
 		  . ' ON of_s = s AND of_u IS NOT DISTINCT FROM u AND of_d = d) AS filled';
 	}
-	$plain .= ", plain AS (SELECT row_number() OVER (ORDER BY s, u COLLATE \"C\", d), s, e, u, d::text, v, n FROM $rows)";
+	my $value = rounded('v', $rounding // $meter{rounding}, $precision // $meter{precision} // 0);
+	$plain .= ", plain AS (SELECT row_number() OVER (ORDER BY s, u COLLATE \"C\", d), s, e, u, d::text, ($value)::text, n FROM $rows)";
 	return compared($number, $ours, $plain);
 }
 
@@ -176,11 +229,18 @@ sub report
 	my ($from, $to) = map { quoted(literal($_)) . '::timestamptz' } $self->period;
 	my $user = $random->chance(40) ? $random->pick('ann', @Differential::Events::USERS, 'nobody') : undef;
 	my $ours = "SELECT ordinality, event_name, user_id, value::text, event_count FROM meter.usage_report($from, $to, " . quoted($user) . ') WITH ORDINALITY';
-	my $plain = 'plain AS (SELECT row_number() OVER (ORDER BY event_name, user_id), event_name, user_id, CASE aggregation'
-	  . join('', map { " WHEN '$_' THEN " . aggregate($_) } qw(sum count last)) . ' END, count(*)'
-	  . " FROM (SELECT event_name, aggregation, e.id, \"timestamp\" AS t, user_id, value FROM meter.meter_event AS e JOIN meter.meter AS m ON m.id = e.meter_id"
-	  . " WHERE org = 'default' AND \"timestamp\" >= $from AND \"timestamp\" < $to" . (defined $user ? ' AND user_id = ' . quoted($user) : '')
-	  . ') AS x GROUP BY event_name, aggregation, user_id)';
+	my %of = map { $_ => $Differential::Events::METERS{$_} } @Differential::Events::METERS;
+	my $plain = 'grouped AS (SELECT event_name, user_id, CASE aggregation'
+	  . join('', map { " WHEN '$_' THEN " . aggregate($_) } qw(sum count last first unique_count))
+	  . " WHEN 'weighted_sum' THEN trim_scale(round(sum(value * " . micros("GREATEST(t, $from)", $to) . '), 20) / NULLIF(' . micros($from, $to) . ', 0)) END AS v,'
+	  . " count(*) FILTER (WHERE t >= $from) AS n, COALESCE(sum(value) FILTER (WHERE t < $from), 0) AS balance"
+	  . ' FROM (SELECT event_name, aggregation, e.id, "timestamp" AS t, user_id, value, CASE event_name'
+	  . join('', map { ' WHEN ' . quoted($_) . ' THEN ' . property($of{$_}{property}) =~ s/dimensions/e.dimensions/r } grep { $of{$_}{property} } sort keys %of) . ' END AS p'
+	  . ' FROM meter.meter_event AS e JOIN meter.meter AS m ON m.id = e.meter_id'
+	  . " WHERE org = 'default' AND (\"timestamp\" >= $from OR aggregation = 'weighted_sum' AND $from < $to) AND \"timestamp\" < $to" . (defined $user ? ' AND user_id = ' . quoted($user) : '')
+	  . ') AS x GROUP BY event_name, aggregation, user_id), plain AS (SELECT row_number() OVER (ORDER BY event_name, user_id), event_name, user_id, (CASE event_name'
+	  . join('', map { ' WHEN ' . quoted($_) . ' THEN ' . rounded('v', $of{$_}{rounding}, $of{$_}{precision}) } grep { $of{$_}{rounding} } sort keys %of)
+	  . ' ELSE v END)::text, n FROM grouped WHERE n > 0 OR balance <> 0)';
 	return compared($number, $ours, $plain);
 }
 
