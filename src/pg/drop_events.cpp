@@ -180,15 +180,18 @@ METER_FUNCTION(meter_drop_events) {
     begin_procedure(fcinfo, "meter.drop_events()", "drop events");
     TimestampTz until = 0;
     Oid keys = InvalidOid;
+    Oid voids = InvalidOid;
     transaction([&] {
         take_retention_lock(true);
         keys = get_relname_relid("event_key", relations().schema);
+        voids = relations().event_void;
         until = to_timestamptz(move_horizon(before));
     });
     // Whoever did not know of it has ended then.
     transaction([] { wait_for_recorders(); });
 
     const uint64 key_count = delete_rows(keys, "event_timestamp", until);
+    (void)delete_rows(voids, "event_timestamp", until);
     Partitions partitions{};
     const MemoryContext context = CurrentMemoryContext;
     transaction([&] {

@@ -13,6 +13,7 @@
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/cells.hpp"
+#include "pg/correct.hpp"
 #include "pg/fold.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
@@ -80,7 +81,9 @@ void rename_usage(Datum user, Datum meters, Datum replacement) {
         "deltas AS (UPDATE meter.rollup_pending SET user_id = $3 "
         "WHERE user_id = $1 AND meter_id = ANY ($2)), "
         "days AS (UPDATE meter.rollup_days SET user_id = $3 "
-        "WHERE user_id = $1 AND meter_id = ANY ($2)) "
+        "WHERE user_id = $1 AND meter_id = ANY ($2)), "
+        "voids AS (UPDATE meter.event_void SET user_id = $3, idempotency = NULL, "
+        "reason = 'erased' WHERE user_id = $1 AND meter_id = ANY ($2)) "
         "UPDATE meter.rollup SET user_id = $3 WHERE user_id = $1 AND meter_id = ANY ($2)",
         {TEXTOID, INT4ARRAYOID, TEXTOID}};
     const Datum values[] = {user, meters, replacement};
@@ -93,7 +96,9 @@ void remove_usage(Datum user, Datum meters) {
     static Statement remove = {
         "WITH " METER_DROP_KEYS
         ", events AS (DELETE FROM meter.meter_event WHERE user_id = $1 AND meter_id = ANY ($2) "
-        "AND \"timestamp\" >= $3 RETURNING meter_id, \"timestamp\") "
+        "AND \"timestamp\" >= $3 RETURNING meter_id, \"timestamp\"), "
+        "voids AS (DELETE FROM meter.event_void WHERE user_id = $1 AND meter_id = ANY ($2) "
+        "AND event_timestamp >= $3) "
         "SELECT DISTINCT m.event_name, date_trunc('month', e.\"timestamp\", 'UTC') FROM events e "
         "JOIN meter.meter m ON m.id = e.meter_id ORDER BY 1, 2",
         {TEXTOID, INT4ARRAYOID, TIMESTAMPTZOID}};
@@ -134,6 +139,7 @@ METER_FUNCTION(meter_erase_user) {
     // What others are recording just now is erased too, once it is committed.
     take_retention_lock(false);
     wait_for_recorders();
+    lock_voids();
     take_fold_lock(true);
     const Datum meters = meters_of(call.org);
     if (chosen && has_usage(meters, replacement))

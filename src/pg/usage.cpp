@@ -98,15 +98,16 @@ std::string_view text_or(FunctionCallInfo fcinfo, int index, std::string_view ot
     return PG_ARGISNULL(index) ? otherwise : text_view(PG_GETARG_DATUM(index));
 }
 
-// Puts every meter of the org into the scope.
+// Puts every meter of the org into the scope, and whether one of them needs an order.
 void find_meters(std::string_view org, UsageScope* scope) {
-    static Statement select = {"SELECT id FROM meter.meter WHERE org = $1", {TEXTOID}, true};
+    static Statement select = {"SELECT id, aggregation FROM meter.meter WHERE org = $1", {TEXTOID}, true};
     const Datum values[] = {text_datum(org)};
     const uint64 count = run(select, values, nullptr, Run::kCaller);
     auto* meters = static_cast<int32*>(palloc(sizeof(int32) * Max(count, 1)));
     for (uint64 row = 0; row < count; ++row) {
         bool null;
         meters[row] = DatumGetInt32(result(row, 1, &null));
+        scope->needs_order |= find_aggregation(text_view(result(row, 2, &null)))->needs_order;
     }
     scope->meter_count = static_cast<int>(count);
     scope->meters = meters;
@@ -193,7 +194,6 @@ METER_FUNCTION(meter_usage_report) {
     scope->by_user = true;
     scope->by_meter = true;
     scope->filters = static_cast<DimensionFilters*>(palloc0(sizeof(DimensionFilters)));
-    scope->needs_order = true;
     find_meters(call.org, scope);
     if (scope->meter_count > 0) {
         auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));

@@ -49,6 +49,9 @@ void append_group_by(StringInfo sql, const UsageQuestion* question) {
         appendStringInfo(sql, "%ssource.d%d", separator, i + 1);
         separator = ", ";
     }
+    // All of a group may be voided.
+    if (*separator == ',')
+        appendStringInfoString(sql, " HAVING pg_catalog.sum(source.n) <> '0'");
 }
 
 }  // namespace
@@ -121,7 +124,7 @@ void write_report_query(QueryText* query, const UsageSource& source) {
     append_source(query, source, 0, 0, nullptr);
     appendStringInfoString(sql,
                            " AS source ON source.m = m.id GROUP BY m.id, source.u "
-                           "ORDER BY m.event_name, source.u");
+                           "HAVING pg_catalog.sum(source.n) <> '0' ORDER BY m.event_name, source.u");
 }
 
 }  // namespace meter::pg

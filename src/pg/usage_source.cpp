@@ -1,12 +1,14 @@
 #include "pg/usage_source.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <optional>
 
 #include "pg/cells.hpp"
 #include "pg/generation.hpp"
 #include "pg/memory.hpp"
 #include "pg/spi.hpp"
+#include "pg/usage_voids.hpp"
 #include "pg/values.hpp"
 
 extern "C" {
@@ -61,28 +63,39 @@ FoldedMonths find_folded_months(Datum meters) {
     return months;
 }
 
-// The timestamps of the scope's deltas.
+// The timestamps of the scope's deltas, and whether events of it were voided.
 struct PendingTimes {
     bool any;
     int64 first;
     int64 last;
     bool dirty;
+    bool voids;
 };
 
 PendingTimes find_pending_times(const UsageScope* scope, Datum meters, Datum generations) {
-#define METER_PENDING_TIMES                                                         \
-    "SELECT min(first_timestamp), max(COALESCE(last_timestamp, first_timestamp)), " \
-    "COALESCE(bool_or(dirty), false) FROM meter.rollup_pending "                    \
-    "WHERE generation = ANY ($1) AND meter_id = ANY ($2)"
-    static Statement all = {METER_PENDING_TIMES, {INT4ARRAYOID, INT4ARRAYOID}, true};
-    static Statement of_user = {
-        METER_PENDING_TIMES " AND user_id = $3", {INT4ARRAYOID, INT4ARRAYOID, TEXTOID}, true};
-    const Datum values[] = {generations, meters, scope->user};
+#define METER_PENDING_TIMES(user)                                                            \
+    "SELECT min(first_timestamp), max(COALESCE(last_timestamp, first_timestamp)), "          \
+    "COALESCE(bool_or(dirty OR voided), false), EXISTS (SELECT FROM meter.event_void v "     \
+    "WHERE v.meter_id = ANY ($2) AND v.event_timestamp >= $3 AND v.event_timestamp < $4" user \
+    ") FROM meter.rollup_pending WHERE generation = ANY ($1) AND meter_id = ANY ($2)" user
+    static Statement all = {METER_PENDING_TIMES(""),
+                            {INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+                            true};
+    static Statement of_user = {METER_PENDING_TIMES(" AND user_id = $5"),
+                                {INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+                                 TEXTOID},
+                                true};
+    // The events of a month may be read that the period only cuts.
+    const int64 from = utc_month_of(Max(to_unix_micros(scope->period.start), 0)).start;
+    const int64 to = utc_month_of(Max(to_unix_micros(scope->period.end), 0)).end;
+    const Datum values[] = {generations, meters, TimestampTzGetDatum(to_timestamptz(from)),
+                            TimestampTzGetDatum(to_timestamptz(to)), scope->user};
     run(scope->has_user ? of_user : all, values, nullptr, Run::kCaller);
     bool null;
     PendingTimes times{};
     const Datum first = result(0, 1, &null);
     times.any = !null;
+    times.voids = DatumGetBool(result(0, 4, &null));
     if (times.any) {
         times.first = to_unix_micros(DatumGetTimestampTz(first));
         times.last = to_unix_micros(DatumGetTimestampTz(result(0, 2, &null)));
@@ -195,6 +208,7 @@ UsageSource find_source(const UsageScope* scope) {
     const Datum meters = meter_array(scope);
     const FoldedMonths months = find_folded_months(meters);
     const PendingTimes pending = find_pending_times(scope, meters, source.generations);
+    source.has_voids = pending.voids;
     if (from >= to || (months.count == 0 && !pending.any))
         return source;
 
@@ -202,16 +216,19 @@ UsageSource find_source(const UsageScope* scope) {
     int64 first = pending.any ? pending.first : PG_INT64_MAX;
     int64 last = pending.any ? pending.last : PG_INT64_MIN;
     bool dirty = pending.dirty;
+    auto* dirty_months = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
     for (int i = 0; i < months.count; ++i) {
         first = Min(first, months.items[i].first);
         last = Max(last, months.items[i].last);
-        dirty = dirty || months.items[i].dirty;
+        if (months.items[i].dirty)
+            dirty_months->push_back(utc_month_of(months.items[i].start));
     }
+    dirty = dirty || !dirty_months->empty();
     from = Max(from, utc_month_of(first).start);
     to = Min(to, utc_month_of(last).end);
     if (from >= to)
         return source;
-    if ((scope->needs_order && dirty) || needs_left_out(scope, meters)) {
+    if (needs_left_out(scope, meters)) {
         source.cut->raw.push_back({from, to});
         return source;
     }
@@ -240,6 +257,10 @@ UsageSource find_source(const UsageScope* scope) {
         used->push_back({utc_month_of(pending.first).start, utc_month_of(pending.last).end});
     const std::optional<Buckets> buckets = buckets_of(scope, from, to);
     *source.cut = cut_period(from, to, merge_spans({used}), buckets);
+    if (scope->needs_order && dirty)
+        leave_out_dirty(scope, meters, source.generations, *dirty_months, source.cut);
+    if (scope->needs_digest)
+        source.cut->hours_to_raw();
     *source.hour_pieces = pieces_of(source.cut->hours, buckets);
     if (!scope->has_user && !scope->by_user)
         return source;
@@ -270,6 +291,12 @@ Planning planning_of(const UsageSource& source) {
 }
 
 namespace {
+
+constexpr const char* kTotals = "meter.rollup_total";
+
+const char* cell_table(const UsageScope* scope) {
+    return scope->has_user || scope->by_user ? "meter.rollup" : kTotals;
+}
 
 // What a query over a source is put together of, by numbers of parameters.
 struct SourceText {
@@ -306,13 +333,34 @@ void append_group_names(StringInfo sql, const UsageScope* scope, const char* pre
         appendStringInfo(sql, "%sd%d, ", prefix, i + 1);
 }
 
-// Starts a part: SELECT and what is told apart, `at` being what the bucket is found by. The rows
-// are of alias e.
-void begin_part(SourceText* text, const char* at) {
+// What the rows of a part are.
+struct PartKind {
+    const char* name;
+    const char* at;  // what the bucket is found by
+    bool is_event;
+};
+constexpr PartKind kMonths = {"month", "e.start", false};
+constexpr PartKind kDays = {"day", "e.start", false};
+constexpr PartKind kHours = {"hour", "h.start", false};
+constexpr PartKind kDeltas = {"delta", "e.first_timestamp", false};
+constexpr PartKind kEvents = {"event", "e.\"timestamp\"", true};
+constexpr PartKind kVoids = {"correction", "e.\"timestamp\"", true};
+
+// Starts a part: SELECT and what is told apart. The rows are of alias e.
+void begin_part(SourceText* text, const PartKind& kind) {
     const UsageScope* scope = text->source->scope;
     StringInfo sql = &text->query->sql;
+    const char* at = kind.at;
     appendStringInfoString(sql, text->first ? "SELECT " : " UNION ALL SELECT ");
     text->first = false;
+    if (scope->explains)
+        appendStringInfo(sql, "'%s'::pg_catalog.text AS k, %s AS w, %s AS eu, e.dimensions AS ed, %s AS ei, ",
+                         kind.name, kind.at,
+                         std::strcmp(cell_table(scope), kTotals) == 0 && !kind.is_event &&
+                                 &kind != &kDeltas
+                             ? "NULL::pg_catalog.text"
+                             : "e.user_id",
+                         kind.is_event ? "e.id" : "NULL::pg_catalog.int8");
     if (scope->has_bucket)
         appendStringInfo(sql, "meter.bucket_start(%s, $%d, $%d) AS b, ", at, text->bucket,
                          text->zone);
@@ -330,10 +378,6 @@ void append_scope(SourceText* text) {
     append_filters(text->query, *scope->filters);
 }
 
-const char* cell_table(const UsageScope* scope) {
-    return scope->has_user || scope->by_user ? "meter.rollup" : "meter.rollup_total";
-}
-
 constexpr const char* kCellNumbers =
     "e.event_count AS n, e.value_sum AS s, e.value_min AS lo, e.value_max AS hi, "
     "e.last_value AS v, e.last_timestamp AS at, e.last_id AS id";
@@ -347,6 +391,27 @@ constexpr const char* kDeltaNumbers =
 constexpr const char* kEventNumbers =
     "1::pg_catalog.int8 AS n, e.value AS s, e.value AS lo, e.value AS hi, e.value AS v, "
     "e.\"timestamp\" AS at, e.id";
+constexpr const char* kVoidNumbers =
+    "-1::pg_catalog.int8 AS n, -e.value AS s, e.value AS lo, e.value AS hi, e.value AS v, "
+    "e.\"timestamp\" AS at, e.id";
+
+constexpr const char* kStoredDigest = ", e.event_digest AS g";
+constexpr const char* kEventDigest =
+    ", meter.event_digest(e.id, e.\"timestamp\", e.value, e.dimensions) AS g";
+constexpr const char* kVoidDigest =
+    ", meter.negate_digest(meter.event_digest(e.id, e.\"timestamp\", e.value, e.dimensions)) AS g";
+
+// The columns of a part's numbers, and the digest where it is asked for.
+void append_numbers(SourceText* text, const char* numbers, const char* digest) {
+    appendStringInfo(&text->query->sql, "%s%s", numbers,
+                     text->source->scope->needs_digest ? digest : "");
+}
+
+// The condition that an event is not voided, where voided ones are left out.
+void append_not_voided(SourceText* text) {
+    if (text->source->has_voids && text->source->scope->needs_order)
+        appendStringInfoString(&text->query->sql, " AND NOT " METER_IS_VOIDED("e"));
+}
 
 int time_parameter(QueryText* query, int64 unix_micros) {
     return add_parameter(query, TIMESTAMPTZOID, TimestampTzGetDatum(to_timestamptz(unix_micros)));
@@ -385,12 +450,28 @@ Datum start_array(const std::vector<TimeSpan>& spans, bool months) {
 void append_cells(SourceText* text, char grain, const std::vector<TimeSpan>& spans) {
     if (spans.empty())
         return;
-    begin_part(text, "e.start");
-    StringInfo sql = &text->query->sql;
+    begin_part(text, grain == 'm' ? kMonths : kDays);
+    append_numbers(text, kCellNumbers, kStoredDigest);
     appendStringInfo(
-        sql, "%s FROM %s e WHERE e.grain = '%c' AND e.start = ANY ($%d) AND ", kCellNumbers,
+        &text->query->sql, " FROM %s e WHERE e.grain = '%c' AND e.start = ANY ($%d) AND ",
         cell_table(text->source->scope), grain,
         add_parameter(text->query, TIMESTAMPTZARRAYOID, start_array(spans, grain == 'm')));
+    append_scope(text);
+}
+
+// Hours of days' cells one by one, to explain a number.
+void append_each_hour(SourceText* text, const std::vector<TimeSpan>& spans) {
+    begin_part(text, kHours);
+    QueryText* query = text->query;
+    appendStringInfo(
+        &query->sql,
+        "%s FROM %s e, LATERAL meter.cell_hours(e.start, e.first_timestamp, e.last_timestamp, "
+        "e.event_count, e.last_id, e.value_sum, e.value_min, e.value_max, e.last_value, e.hours) "
+        "AS h WHERE e.grain = 'd' AND e.start = ANY ($%d) AND h.start OPERATOR(pg_catalog.<@) ",
+        kHourNumbers, cell_table(text->source->scope),
+        add_parameter(query, TIMESTAMPTZARRAYOID, start_array(spans, false)));
+    append_multirange(query, spans);
+    appendStringInfoString(&query->sql, " AND ");
     append_scope(text);
 }
 
@@ -399,6 +480,10 @@ void append_hours(SourceText* text, const std::vector<TimeSpan>& spans) {
     if (spans.empty())
         return;
     const UsageScope* scope = text->source->scope;
+    if (scope->explains) {
+        append_each_hour(text, spans);
+        return;
+    }
     const std::vector<BucketPiece>& pieces = *text->source->hour_pieces;
     QueryText* query = text->query;
     StringInfo sql = &query->sql;
@@ -437,12 +522,12 @@ void append_deltas(SourceText* text, const std::vector<TimeSpan>& whole,
                    const std::vector<TimeSpan>& parts) {
     if (whole.empty())
         return;
-    begin_part(text, "e.first_timestamp");
+    begin_part(text, kDeltas);
+    append_numbers(text, kDeltaNumbers, kStoredDigest);
     StringInfo sql = &text->query->sql;
     appendStringInfo(sql,
-                     "%s FROM meter.rollup_pending e WHERE e.generation = ANY ($%d) "
+                     " FROM meter.rollup_pending e WHERE e.generation = ANY ($%d) "
                      "AND e.first_timestamp OPERATOR(pg_catalog.<@) ",
-                     kDeltaNumbers,
                      add_parameter(text->query, INT4ARRAYOID, text->source->generations));
     append_multirange(text->query, whole);
     appendStringInfoString(sql, " AND ");
@@ -467,18 +552,20 @@ void append_events(SourceText* text, const std::vector<TimeSpan>& spans) {
         return;
     if (spans.size() <= kMostParts) {
         for (const TimeSpan& span : spans) {
-            begin_part(text, "e.\"timestamp\"");
+            begin_part(text, kEvents);
+            append_numbers(text, kEventNumbers, kEventDigest);
             appendStringInfo(sql,
-                             "%s FROM meter.meter_event e WHERE e.\"timestamp\" >= $%d "
+                             " FROM meter.meter_event e WHERE e.\"timestamp\" >= $%d "
                              "AND e.\"timestamp\" < $%d AND ",
-                             kEventNumbers, time_parameter(query, span.start),
-                             time_parameter(query, span.end));
+                             time_parameter(query, span.start), time_parameter(query, span.end));
             append_scope(text);
+            append_not_voided(text);
         }
         return;
     }
-    begin_part(text, "e.\"timestamp\"");
-    appendStringInfo(sql, "%s FROM ", kEventNumbers);
+    begin_part(text, kEvents);
+    append_numbers(text, kEventNumbers, kEventDigest);
+    appendStringInfoString(sql, " FROM ");
     append_spans(query, spans, "k");
     appendStringInfo(sql,
                      ", LATERAL (SELECT * FROM meter.meter_event e WHERE "
@@ -487,7 +574,30 @@ void append_events(SourceText* text, const std::vector<TimeSpan>& spans) {
                      time_parameter(query, spans.front().start),
                      time_parameter(query, spans.back().end));
     append_scope(text);
+    append_not_voided(text);
     appendStringInfoString(sql, " OFFSET '0') AS e");
+}
+
+// The voided events of spans, which are taken back from their events; with `sparse` those of users
+// without day cells alone.
+void append_voids(SourceText* text, const std::vector<TimeSpan>& spans, bool sparse) {
+    const UsageSource* source = text->source;
+    if (spans.empty() || !source->has_voids || source->scope->needs_order)
+        return;
+    begin_part(text, kVoids);
+    append_numbers(text, kVoidNumbers, kVoidDigest);
+    StringInfo sql = &text->query->sql;
+    appendStringInfoString(sql, " FROM " METER_VOIDED_EVENTS " AS e, ");
+    append_spans(text->query, spans, "k");
+    appendStringInfo(sql,
+                     "%s WHERE e.\"timestamp\" >= k.start AND e.\"timestamp\" < k.stop AND ",
+                     sparse ? ", sparse" : "");
+    append_scope(text);
+    if (sparse)
+        appendStringInfoString(sql,
+                               " AND e.meter_id = sparse.meter_id AND e.user_id = sparse.user_id "
+                               "AND e.\"timestamp\" >= sparse.start "
+                               "AND e.\"timestamp\" < sparse.stop");
 }
 
 // The users' months without day cells, or without those of its first days, as "sparse": from start
@@ -517,8 +627,9 @@ void append_sparse(SourceText* text) {
 void append_sparse_events(SourceText* text, const std::vector<TimeSpan>& parts) {
     QueryText* query = text->query;
     StringInfo sql = &query->sql;
-    begin_part(text, "e.\"timestamp\"");
-    appendStringInfo(sql, "%s FROM sparse, ", kEventNumbers);
+    begin_part(text, kEvents);
+    append_numbers(text, kEventNumbers, kEventDigest);
+    appendStringInfoString(sql, " FROM sparse, ");
     append_spans(query, parts, "k");
     appendStringInfo(sql,
                      ", LATERAL (SELECT * FROM meter.meter_event e WHERE "
@@ -529,6 +640,7 @@ void append_sparse_events(SourceText* text, const std::vector<TimeSpan>& parts) 
                      time_parameter(query, parts.front().start),
                      time_parameter(query, parts.back().end));
     append_filters(query, *text->source->scope->filters);
+    append_not_voided(text);
     appendStringInfoString(
         sql, " OFFSET '0') AS e WHERE k.start < sparse.stop AND k.stop > sparse.start");
 }
@@ -557,12 +669,16 @@ void append_source(QueryText* query, const UsageSource& source, int bucket, int 
     append_hours(&text, cut.hours);
     append_deltas(&text, *whole, *parts);
     append_events(&text, cut.raw);
-    if (!source.mixed_months->empty())
+    append_voids(&text, cut.raw, false);
+    if (!source.mixed_months->empty()) {
         append_sparse_events(&text, *parts);
+        append_voids(&text, *parts, true);
+    }
     if (text.first) {
         // Nothing can be there; the columns have to be.
-        begin_part(&text, "e.first_timestamp");
-        appendStringInfo(&query->sql, "%s FROM meter.rollup_pending e WHERE false", kDeltaNumbers);
+        begin_part(&text, kDeltas);
+        append_numbers(&text, kDeltaNumbers, kStoredDigest);
+        appendStringInfoString(&query->sql, " FROM meter.rollup_pending e WHERE false");
     }
     // The planner takes a function of a time to have as many values as the time, and would sort all
     // rows rather than hash the few groups. An offset keeps it from looking inside; then it assumes
