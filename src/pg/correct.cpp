@@ -17,6 +17,7 @@
 #include "pg/event.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
+#include "pg/period_close.hpp"
 #include "pg/retention.hpp"
 #include "pg/settings.hpp"
 #include "pg/spi.hpp"
@@ -327,6 +328,7 @@ int64 amend_by_key(FunctionCallInfo fcinfo, const Call& call, const Correction& 
         }
         check_declared(require_meter(call.org, text_view(PG_GETARG_DATUM(0))), dimensions);
         check_retained(to_unix_micros(wanted.time), horizon);
+        check_not_moved_into_closed(correction.meter_id, event.time, wanted.time);
         wanted.id = next_event_id();
         const EventPlace place{wanted.id, wanted.time};
         if (insert_void(correction, event, &place)) {

@@ -42,8 +42,8 @@ enum UsageArgument {
     kFill
 };
 
-// Reads a period from two arguments. Raises invalid_parameter_value unless both are there, finite
-// and in order; an empty period is one.
+}  // namespace
+
 Period read_period(FunctionCallInfo fcinfo, int start, int end) {
     require_argument(fcinfo, start, "period_start");
     require_argument(fcinfo, end, "period_end");
@@ -59,6 +59,8 @@ Period read_period(FunctionCallInfo fcinfo, int start, int end) {
     }
     return period;
 }
+
+namespace {
 
 void read_group_by(ArrayType* array, const MeterDefinition* meter, UsageQuestion* question) {
     if (ARR_NDIM(array) > 1 || ARR_HASNULL(array))
@@ -113,8 +115,9 @@ void find_meters(std::string_view org, UsageScope* scope) {
     scope->meters = meters;
 }
 
-// Answers meter.usage() into `set`, within begin_call().
-void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_view org) {
+// Answers meter.usage(), or with `digest` meter.usage_digest(), into `set`, within begin_call().
+void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_view org,
+                  bool digest) {
     require_argument(fcinfo, kEventName, "event_name");
     const std::string_view event_name = text_view(PG_GETARG_DATUM(kEventName));
     auto* question = static_cast<UsageQuestion*>(palloc0(sizeof(UsageQuestion)));
@@ -150,6 +153,7 @@ void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_vie
     scope->filters = &question->filters;
     scope->zone = zone;
     scope->needs_order = question->aggregation->needs_order;
+    scope->needs_digest = digest;
     question->source = find_source(scope);
     require_events(question->source);
 
@@ -161,6 +165,9 @@ void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_vie
         require_events(question->source);
         return;
     }
+    if (digest)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("fill is not possible where digests are asked for")));
     check_bucket_count(zone, question->scope.bucket, question->scope.period);
     Tuplestorestate* cells = tuplestore_begin_heap(false, false, work_mem);
     run_event_query(query, planning_of(question->source), cells, CurrentMemoryContext);
@@ -177,7 +184,16 @@ METER_FUNCTION(meter_usage) {
     using namespace meter::pg;
     const SetResult set = begin_set(fcinfo);
     const Call call = begin_call(Privilege::kRead, "query usage");
-    answer_usage(fcinfo, set, call.org);
+    answer_usage(fcinfo, set, call.org, false);
+    end_call(call);
+    PG_RETURN_NULL();
+}
+
+METER_FUNCTION(meter_usage_digest) {
+    using namespace meter::pg;
+    const SetResult set = begin_set(fcinfo);
+    const Call call = begin_call(Privilege::kRead, "query usage");
+    answer_usage(fcinfo, set, call.org, true);
     end_call(call);
     PG_RETURN_NULL();
 }

@@ -78,6 +78,8 @@ void write_usage_query(QueryText* query, const UsageQuestion* question, bool num
         appendStringInfoString(sql,
                                ", pg_catalog.dense_rank() OVER "
                                "(ORDER BY cell.u COLLATE pg_catalog.\"C\", cell.d)");
+    if (question->scope.needs_digest)
+        appendStringInfoString(sql, ", cell.g");
     appendStringInfoString(sql, " FROM (SELECT ");
     if (question->scope.has_bucket)
         appendStringInfoString(sql, "source.b, ");
@@ -99,8 +101,13 @@ void write_usage_query(QueryText* query, const UsageQuestion* question, bool num
         appendStringInfoChar(sql, ')');
     }
     appendStringInfo(
-        sql, " AS d, %s%s AS v, COALESCE(pg_catalog.sum(source.n), 0)::pg_catalog.int8 AS n FROM ",
+        sql, " AS d, %s%s AS v, COALESCE(pg_catalog.sum(source.n), 0)::pg_catalog.int8 AS n",
         question->aggregation->call, question->aggregation->rest);
+    if (question->scope.needs_digest)
+        appendStringInfoString(sql,
+                               ", COALESCE(meter.sum_digests(source.g), "
+                               "'00000000-0000-0000-0000-000000000000') AS g");
+    appendStringInfoString(sql, " FROM ");
     append_source(query, question->source, bucket, zone, names);
     appendStringInfoString(sql, " AS source");
     append_group_by(sql, question);

@@ -46,9 +46,13 @@ struct UsageQuestion {
     UsageSource source;
 };
 
+// Reads a period from two arguments. Raises invalid_parameter_value unless both are there, finite
+// and in order; an empty period is one.
+Period read_period(FunctionCallInfo fcinfo, int start, int end);
+
 // Writes the query with the columns of meter.usage, in its order. With `number_groups` there is one
 // more: the number of the row's group among all of the answer, from 1, in the order of (user_id,
-// dimensions).
+// dimensions). Where the scope needs the digest, that is the last column.
 void write_usage_query(QueryText* query, const UsageQuestion* question, bool number_groups);
 
 // Writes the query of meter.usage_report over a source that tells meters and users apart.

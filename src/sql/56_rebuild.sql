@@ -171,8 +171,8 @@ WITH meters AS MATERIALIZED (
            bool_or(p.dirty) AS dirty
     FROM parts p GROUP BY 1, 2, 3, 4, 5, 6, 7
     -- Of a cell all of whose events are voided nothing is left but a row.
-    HAVING sum(p.n) <> 0 OR sum(p.s) <> 0 OR sum(p.t) <> 0
-        OR meter.sum_digests(p.g) <> '00000000-0000-0000-0000-000000000000'
+    HAVING sum(p.n) <> 0 OR sum(p.s) <> 0 OR (p.grain <> 'h' AND (sum(p.t) <> 0
+        OR meter.sum_digests(p.g) <> '00000000-0000-0000-0000-000000000000'))
 ), summary AS (
     SELECT s.meter_id, s.month AS start, sum(s.n)::bigint AS n, min(s.first) AS first, max(s.last) AS last,
            bool_or(s.dirty) AS dirty

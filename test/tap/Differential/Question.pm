@@ -145,7 +145,7 @@ sub usage
 	my @dimensions = grep { $_ ne 'user_id' } @group_by;
 	my $shown = @dimensions ? 'jsonb_build_object(' . join(', ', map { quoted($_) . ', dimensions -> ' . quoted($_) } @dimensions) . ')' : "'{}'::jsonb";
 	my $zero = $how =~ /sum|count/ ? "'0'" : 'NULL';
-	my $plain = "source AS (SELECT \"timestamp\" AS t, id, user_id, value, dimensions FROM meter.meter_event"
+	my $plain = "source AS (SELECT \"timestamp\" AS t, id, user_id, value, dimensions FROM live"
 	  . " WHERE meter_id = (SELECT id FROM meter.meter WHERE org = 'default' AND event_name = " . quoted($meter) . ')'
 	  . " AND \"timestamp\" >= $from AND \"timestamp\" < $to AND $condition" . (defined $user ? ' AND user_id = ' . quoted($user) : '') . '), '
 	  . "grouped AS (SELECT s, e, u, d, " . aggregate($how) . " AS v, count(*) AS n FROM (SELECT $bounds[0] AS s, $bounds[1] AS e, $who"
@@ -178,7 +178,7 @@ sub report
 	my $ours = "SELECT ordinality, event_name, user_id, value::text, event_count FROM meter.usage_report($from, $to, " . quoted($user) . ') WITH ORDINALITY';
 	my $plain = 'plain AS (SELECT row_number() OVER (ORDER BY event_name, user_id), event_name, user_id, CASE aggregation'
 	  . join('', map { " WHEN '$_' THEN " . aggregate($_) } qw(sum count last)) . ' END, count(*)'
-	  . " FROM (SELECT event_name, aggregation, e.id, \"timestamp\" AS t, user_id, value FROM meter.meter_event AS e JOIN meter.meter AS m ON m.id = e.meter_id"
+	  . " FROM (SELECT event_name, aggregation, e.id, \"timestamp\" AS t, user_id, value FROM live AS e JOIN meter.meter AS m ON m.id = e.meter_id"
 	  . " WHERE org = 'default' AND \"timestamp\" >= $from AND \"timestamp\" < $to" . (defined $user ? ' AND user_id = ' . quoted($user) : '')
 	  . ') AS x GROUP BY event_name, aggregation, user_id)';
 	return compared($number, $ours, $plain);
