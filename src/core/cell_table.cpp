@@ -34,10 +34,40 @@ void summarise(CellTable& cells, RollupTables::Months& months) {
     for (const auto& [key, entry] : cells.entries()) {
         MonthSummary& month = months[{key.meter_id, key.start, key.user_id, {}}];
         ++month.cells;
-        month.event_count += entry.cell.event_count;
-        month.first_time = std::min(month.first_time, entry.cell.first_time);
-        month.last_time = std::max(month.last_time, entry.cell.last_time);
-        month.dirty = month.dirty || entry.cell.dirty;
+        for (const TableCell* part = &entry; part != nullptr; part = part->voided) {
+            if (part->cell.empty())
+                continue;
+            month.event_count += part->cell.event_count;
+            month.first_time = std::min(month.first_time, part->cell.first_time);
+            month.last_time = std::max(month.last_time, part->cell.last_time);
+            month.dirty = month.dirty || part->cell.dirty;
+        }
+    }
+}
+
+// Fills months and totals from days.
+void add_up(CellTable& days, CellTable& months, CellTable& total_days, CellTable& total_months,
+            std::pmr::memory_resource* resource) {
+    for (const auto& [key, day] : days.entries()) {
+        const std::int64_t month = utc_month_of(key.start).start;
+        TableCell& in_month = months.at({key.meter_id, month, key.user_id, key.digest});
+        in_month.dimensions = day.dimensions;
+        in_month.cell.merge(day.cell, key.start - month, resource);
+        TableCell& total = total_days.at({key.meter_id, key.start, {}, key.digest});
+        total.dimensions = day.dimensions;
+        merge_day(total, day, key.start, resource);
+        TableCell& total_month = total_months.at({key.meter_id, month, {}, key.digest});
+        total_month.dimensions = day.dimensions;
+        total_month.cell.merge(day.cell, key.start - month, resource);
+    }
+}
+
+// Tells cells what voided events take back from them.
+void link(CellTable& voided, CellTable& cells) {
+    for (const auto& [key, entry] : voided.entries()) {
+        TableCell& cell = cells.at(key);
+        cell.dimensions = entry.dimensions;
+        cell.voided = &entry;
     }
 }
 
@@ -61,35 +91,37 @@ std::pmr::vector<CellTable::Entry*> CellTable::sorted() {
     return entries;
 }
 
+// Most of the time nothing was voided.
+static constexpr std::size_t kFewBuckets = 16;
+
 RollupTables::RollupTables(std::pmr::memory_resource* resource)
     : days(resource),
       months(resource),
       total_days(resource),
       total_months(resource),
+      voided_days(resource, kFewBuckets),
+      voided_months_(resource, kFewBuckets),
+      voided_total_days_(resource, kFewBuckets),
+      voided_total_months_(resource, kFewBuckets),
       resource_(resource),
       user_months_(resource),
       meter_months_(resource) {}
 
-void RollupTables::add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions) {
+void RollupTables::add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions,
+                            bool voided) {
     const std::int64_t day = day_start(key.start);
-    TableCell& entry = days.at({key.meter_id, day, key.user_id, key.digest});
+    TableCell& entry = (voided ? voided_days : days).at({key.meter_id, day, key.user_id, key.digest});
     entry.dimensions = dimensions;
     meter::add_hour(entry, day, static_cast<int>((key.start - day) / kHourMicros), cell, resource_);
 }
 
 void RollupTables::finish() {
-    for (const auto& [key, day] : days.entries()) {
-        const std::int64_t month = utc_month_of(key.start).start;
-        TableCell& in_month = months.at({key.meter_id, month, key.user_id, key.digest});
-        in_month.dimensions = day.dimensions;
-        in_month.cell.merge(day.cell, key.start - month, resource_);
-        TableCell& total = total_days.at({key.meter_id, key.start, {}, key.digest});
-        total.dimensions = day.dimensions;
-        merge_day(total, day, key.start, resource_);
-        TableCell& total_month = total_months.at({key.meter_id, month, {}, key.digest});
-        total_month.dimensions = day.dimensions;
-        total_month.cell.merge(day.cell, key.start - month, resource_);
-    }
+    add_up(days, months, total_days, total_months, resource_);
+    add_up(voided_days, voided_months_, voided_total_days_, voided_total_months_, resource_);
+    link(voided_days, days);
+    link(voided_months_, months);
+    link(voided_total_days_, total_days);
+    link(voided_total_months_, total_months);
     summarise(months, user_months_);
     summarise(total_months, meter_months_);
 }
@@ -100,6 +132,20 @@ void RollupTables::note_stored() {
         month.largest = std::max(month.largest, entry.cell.event_count);
         month.stored = month.stored || entry.row != 0;
     }
+}
+
+void RollupTables::note_dirty() {
+    const auto note = [&](CellTable& voided, CellTable& cells) {
+        for (const auto& [key, entry] : voided.entries())
+            if (cells.at(key).cell.dirty) {
+                const std::int64_t month = utc_month_of(key.start).start;
+                meter_months_[{key.meter_id, month, {}, {}}].dirty = true;
+            }
+    };
+    note(voided_days, days);
+    note(voided_months_, months);
+    note(voided_total_days_, total_days);
+    note(voided_total_months_, total_months);
 }
 
 void RollupTables::count_new_cells() {
@@ -138,6 +184,29 @@ void add_hour(TableCell& cell, std::int64_t day, int hour, const RollupCell& add
         hour_cell(cell.hours, hour).merge(added, 0, resource);
     }
     cell.cell.merge(added, hour * kHourMicros, resource);
+}
+
+void take_back_voided(TableCell& cell, std::int64_t start, bool is_day,
+                      std::pmr::memory_resource* resource) {
+    const TableCell* voided = cell.voided;
+    if (voided == nullptr)
+        return;
+    cell.voided = nullptr;
+    if (is_day) {
+        unfold_hours(cell, start, resource);
+        const auto take_back = [&](int hour, const RollupCell& from_hour, std::int64_t shift) {
+            RollupCell& into = hour_cell(cell.hours, hour);
+            into.take_back(from_hour, shift, resource);
+            cell.cell.dirty = cell.cell.dirty || into.dirty;
+        };
+        if (voided->hours.empty()) {
+            const int hour = only_hour(voided->cell, start);
+            take_back(hour, voided->cell, -hour * kHourMicros);
+        }
+        for (const HourCell& hour : voided->hours)
+            take_back(hour.hour, hour.cell, 0);
+    }
+    cell.cell.take_back(voided->cell, 0, resource);
 }
 
 void merge_stored_day(TableCell& cell, std::int64_t day, const RollupCell& stored,

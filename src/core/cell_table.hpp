@@ -19,6 +19,7 @@ struct TableCell {
 
     RollupCell cell;
     HourCells hours;
+    const TableCell* voided = nullptr;  // what voided events take back from it, until that is done
     std::uintptr_t dimensions = 0;  // whatever stands for them where the table is used
     std::uint64_t row = 0;          // the stored cell that this one replaces; 0: none
     bool wanted = true;             // whether it is to be stored
@@ -55,9 +56,9 @@ class CellTable {
     using Entry = std::pair<const CellKey, TableCell>;
     using Map = std::pmr::unordered_map<CellKey, TableCell, CellKeyHash>;
 
-    explicit CellTable(std::pmr::memory_resource* resource)
+    explicit CellTable(std::pmr::memory_resource* resource, std::size_t buckets = kBuckets)
         : resource_(resource),
-          cells_(*new (resource->allocate(sizeof(Map), alignof(Map))) Map(kBuckets, resource)) {}
+          cells_(*new (resource->allocate(sizeof(Map), alignof(Map))) Map(buckets, resource)) {}
 
     // The cell of a key, made where there is none yet. The bytes of the key's user must last.
     TableCell& at(const CellKey& key) { return cells_.try_emplace(key, resource_).first->second; }
@@ -83,8 +84,9 @@ class RollupTables {
     explicit RollupTables(std::pmr::memory_resource* resource);
 
     // Adds what the events of one hour add up to; key.start is the hour's, and so is the origin of
-    // the cell.
-    void add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions);
+    // the cell. With `voided` it is what voided events take back.
+    void add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions,
+                  bool voided);
 
     // Fills months and totals from the hours that were added.
     void finish();
@@ -98,6 +100,9 @@ class RollupTables {
     // Fills `largest` and `stored` of user_months(), once the months have what is stored.
     void note_stored();
 
+    // Marks in meter_months() those of which a cell became dirty by what was taken back.
+    void note_dirty();
+
     // Counts in meter_months() the cells that have no stored row alone.
     void count_new_cells();
 
@@ -110,8 +115,12 @@ class RollupTables {
     CellTable months;
     CellTable total_days;
     CellTable total_months;
+    CellTable voided_days;  // what voided events take back, by day; the cells' `voided` point there
 
   private:
+    CellTable voided_months_;
+    CellTable voided_total_days_;
+    CellTable voided_total_months_;
     std::pmr::memory_resource* resource_;
     Months user_months_;
     Months meter_months_;
@@ -123,6 +132,11 @@ void unfold_hours(TableCell& cell, std::int64_t day, std::pmr::memory_resource* 
 // Adds to a day's cell what an hour's events add up to, whose origin is the hour's start.
 void add_hour(TableCell& cell, std::int64_t day, int hour, const RollupCell& added,
               std::pmr::memory_resource* resource);
+
+// Takes back from a cell under way, of a day or of a month, what its `voided` says; after what is
+// stored was added. Where an hour of a day becomes dirty, so does the day.
+void take_back_voided(TableCell& cell, std::int64_t start, bool is_day,
+                      std::pmr::memory_resource* resource);
 
 // Adds a stored day's cell to one under way: its own numbers, and its hours, which are `packed`, or
 // where that is empty all lie in the hour of its first timestamp. Throws Error kCorrupt.

@@ -60,6 +60,11 @@ class Hasher {
                                  static_cast<char>(value >> 8), static_cast<char>(value)};
         bytes({encoded, sizeof encoded});
     }
+    void long_number(std::int64_t value) {
+        const auto bits = static_cast<std::uint64_t>(value);
+        number(static_cast<std::uint32_t>(bits >> 32));
+        number(static_cast<std::uint32_t>(bits));
+    }
 
     Sha256 end() {
         Sha256 out;
@@ -165,6 +170,24 @@ Digest dimensions_digest(std::string_view canonical) {
     Hasher& hash = hasher();
     hash.begin();
     hash.bytes(canonical);
+    const Sha256 full = hash.end();
+    Digest digest;
+    std::copy_n(full.begin(), digest.size(), digest.begin());
+    return digest;
+}
+
+Digest event_digest(std::int64_t id, std::int64_t time, const NumberView& value,
+                    const Digest& dimensions) {
+    Hasher& hash = hasher();
+    hash.begin();
+    hash.long_number(id);
+    hash.long_number(time);
+    hash.number(value.negative ? 1 : 0);
+    hash.number(static_cast<std::uint32_t>(value.weight));
+    hash.number(value.count);
+    for (std::uint32_t i = 0; i < value.count; ++i)
+        hash.number(static_cast<std::uint32_t>(value.digit(i)));
+    hash.bytes({reinterpret_cast<const char*>(dimensions.data()), dimensions.size()});
     const Sha256 full = hash.end();
     Digest digest;
     std::copy_n(full.begin(), digest.size(), digest.begin());

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/base10k.hpp"
+
 namespace meter {
 
 using Digest = std::array<std::uint8_t, 16>;
@@ -23,5 +25,11 @@ Digest dimensions_digest(std::string_view canonical);
 // The fingerprint of a payload: 64 bits of SHA-256 over the canonical value and dimensions.
 std::int64_t payload_fingerprint(std::string_view canonical_value,
                                  std::string_view canonical_dimensions);
+
+// The digest of one event: SHA-256 over id, timestamp (microseconds since 1970), value and the
+// digest of its dimensions, cut to 128 bits. Meter and user are not in it: sums of it are kept for
+// each, and a user may be renamed. The value is normalised and finite.
+Digest event_digest(std::int64_t id, std::int64_t time, const NumberView& value,
+                    const Digest& dimensions);
 
 }  // namespace meter

@@ -79,6 +79,16 @@ void PeriodCut::move_to_raw(TimeSpan span) {
     raw = merge_spans({&raw});
 }
 
+void PeriodCut::months_to_raw(TimeSpan span) {
+    take(months, span, raw);
+    raw = merge_spans({&raw});
+}
+
+void PeriodCut::hours_to_raw() {
+    raw = merge_spans({&raw, &hours});
+    hours.clear();
+}
+
 PeriodCut cut_period(std::int64_t from, std::int64_t to, const std::vector<TimeSpan>& used,
                      const std::optional<Buckets>& buckets) {
     PeriodCut cut;

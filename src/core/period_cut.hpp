@@ -20,6 +20,10 @@ struct PeriodCut {
 
     // Leaves the days and hours within `span` to the events.
     void move_to_raw(TimeSpan span);
+    // Leaves whole months within `span` to the events.
+    void months_to_raw(TimeSpan span);
+    // Leaves all hours to the events.
+    void hours_to_raw();
 };
 
 // Buckets by which a question groups: no piece may lie in two of them.

@@ -206,6 +206,20 @@ void RollupCell::add_event(const NumberView& value, std::int64_t time, std::int6
         first_time = time;
 }
 
+void RollupCell::void_event(const NumberView& value, std::int64_t time, std::int64_t id,
+                            std::int64_t origin, std::pmr::memory_resource* resource) {
+    NumberView taken = value;
+    taken.negative = !value.negative && value.count > 0;
+    event_count = -1;
+    value_sum.add(taken, resource);
+    add_product(value_time, taken, time - origin, resource);
+    value_min.assign(value, resource);
+    value_max.assign(value, resource);
+    last_value.assign(value, resource);
+    first_time = last_time = time;
+    last_id = id;
+}
+
 void RollupCell::merge(const RollupCell& other, std::int64_t shift,
                        std::pmr::memory_resource* resource) {
     dirty = dirty || other.dirty;
@@ -213,6 +227,7 @@ void RollupCell::merge(const RollupCell& other, std::int64_t shift,
         return;
     const bool first = empty();
     add_count(event_count, other.event_count);
+    digest.add(other.digest);
     add_sum(value_time, other.value_time, resource);
     if (shift != 0)
         add_product(value_time, other.value_sum, shift, resource);
@@ -229,6 +244,19 @@ void RollupCell::merge(const RollupCell& other, std::int64_t shift,
     }
     if (first || other.first_time < first_time)
         first_time = other.first_time;
+}
+
+void RollupCell::take_back(const RollupCell& voided, std::int64_t shift,
+                           std::pmr::memory_resource* resource) {
+    if (voided.empty())
+        return;
+    const bool inside =
+        !empty() && compare(voided.value_min.view(), value_min.view()) > 0 &&
+        compare(voided.value_max.view(), value_max.view()) < 0 && voided.first_time > first_time &&
+        (voided.last_time < last_time ||
+         (voided.last_time == last_time && voided.last_id < last_id));
+    merge(voided, shift, resource);
+    dirty = dirty || !inside;
 }
 
 void RollupCell::release(std::pmr::memory_resource* resource) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base10k.hpp"
+#include "core/digest_sum.hpp"
 #include "core/exact_sum.hpp"
 
 namespace meter {
@@ -26,7 +27,11 @@ struct RollupCell {
     // The sum of value x (timestamp - origin), in microseconds; the origin is the start of the
     // hour, day or month that the cell is about.
     ExactSum value_time;
-    bool dirty = false;  // min, max and last are not to be relied on
+    // The sum of the events' digests. Whoever adds an event adds its digest; packed hours are
+    // without.
+    DigestSum digest;
+    // Minimum, maximum, last and the two times are not to be relied on; the times are bounds still.
+    bool dirty = false;
 
     // Whether nothing was added yet. A cell of corrections may count 0 events or fewer and still
     // not be empty.
@@ -34,8 +39,17 @@ struct RollupCell {
 
     void add_event(const NumberView& value, std::int64_t time, std::int64_t id, std::int64_t origin,
                    std::pmr::memory_resource* resource);
+    // Makes an empty cell what takes that event back.
+    void void_event(const NumberView& value, std::int64_t time, std::int64_t id,
+                    std::int64_t origin, std::pmr::memory_resource* resource);
     // Adds another cell whose origin lies `shift` microseconds after this one's.
     void merge(const RollupCell& other, std::int64_t shift, std::pmr::memory_resource* resource);
+    // Takes back events that were voided: adds a cell of them, which has negative count and sums,
+    // while its minimum, maximum and times are those of the voided values. Marks this one dirty
+    // unless all of them lie strictly within what is left here: then nothing but count and sums
+    // changes. Right in any order, also where a voided event is yet to be added.
+    void take_back(const RollupCell& voided, std::int64_t shift,
+                   std::pmr::memory_resource* resource);
     void release(std::pmr::memory_resource* resource);
 };
 

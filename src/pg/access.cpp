@@ -50,6 +50,13 @@ constexpr FunctionGrant kFunctionGrants[] = {
     {"record_event", false, true, true},
     {"record_events", false, true, true},
     {"ingest", false, true, true},
+    {"event_history", true, false, true},
+    {"void_event", false, false, true},
+    {"amend_event", false, false, true},
+    {"close_period", false, false, true},
+    {"late_usage", true, false, true},
+    {"list_statements", true, false, true},
+    {"explain_usage", true, false, true},
     {"create_meter", false, false, true},
     {"update_meter", false, false, true},
     {"add_dimension", false, false, true},
@@ -98,7 +105,8 @@ void apply_grants(const char* role, const Privileges& privileges, bool bound) {
     const bool writes = privileges.writer || privileges.admin;
     const bool tables = !bound && reads;
     run_grant(tables ? "GRANT SELECT ON" : "REVOKE SELECT ON",
-              "meter.meter, meter.meter_event, meter.system_status", tables ? "TO" : "FROM", role);
+              "meter.meter, meter.meter_event, meter.event_void, meter.period_close, meter.statement, "
+              "meter.system_status", tables ? "TO" : "FROM", role);
     run_grant(reads ? "GRANT SELECT ON" : "REVOKE SELECT ON", "meter.status", reads ? "TO" : "FROM",
               role);
     run_grant(writes ? "GRANT INSERT ON" : "REVOKE INSERT ON",

@@ -243,6 +243,7 @@ const Relations& relations() {
     found.rollup = relation_oid("rollup", found.schema);
     found.generation = relation_oid("rollup_generation", found.schema);
     found.retention = relation_oid("retention", found.schema);
+    found.event_void = relation_oid("event_void", found.schema);
     HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(found.meter));
     if (!HeapTupleIsValid(tuple))
         elog(ERROR, "cache lookup failed for relation %u", found.meter);

@@ -23,6 +23,7 @@ struct Relations {
     Oid rollup;        // meter.rollup
     Oid generation;    // meter.rollup_generation
     Oid retention;     // meter.retention
+    Oid event_void;    // meter.event_void
     Oid owner;         // of meter.meter, on whose behalf entry points act
 };
 

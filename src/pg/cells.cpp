@@ -57,6 +57,13 @@ Datum uuid_datum(const Digest& digest) {
     return PointerGetDatum(const_cast<std::uint8_t*>(digest.data()));
 }
 
+Datum digest_datum(const DigestSum& sum) {
+    auto* uuid = static_cast<pg_uuid_t*>(palloc(sizeof(pg_uuid_t)));
+    const Digest bytes = sum.bytes();
+    std::memcpy(uuid->data, bytes.data(), bytes.size());
+    return UUIDPGetDatum(uuid);
+}
+
 Digest digest_of(Datum uuid) {
     Digest digest;
     std::memcpy(digest.data(), DatumGetPointer(uuid), digest.size());

@@ -13,6 +13,7 @@ extern "C" {
 
 #include "core/calendar.hpp"
 #include "core/digest.hpp"
+#include "core/digest_sum.hpp"
 #include "core/rollup_cell.hpp"
 
 namespace meter::pg {
@@ -20,7 +21,7 @@ namespace meter::pg {
 // What stands in the columns of several rows, to be passed as arrays to one statement. Plain data
 // in the memory context it was made in.
 struct Columns {
-    static constexpr int kMax = 18;
+    static constexpr int kMax = 24;
     int count;     // columns
     int rows;      // filled so far
     int capacity;  // rows
@@ -50,6 +51,8 @@ int64 cell_time(TimestampTz time);
 
 Datum uuid_datum(const Digest& digest);
 Digest digest_of(Datum uuid);
+// A sum as a uuid, in the current memory context.
+Datum digest_datum(const DigestSum& sum);
 
 // A numeric of what a cell has, in the current memory context.
 Datum numeric_datum(const ExactSum& sum);

@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "core/cell_key.hpp"
+#include "core/digest_sum.hpp"
 #include "core/rollup_cell.hpp"
 #include "pg/catalog.hpp"
 #include "pg/cells.hpp"
@@ -27,6 +28,7 @@ enum {
     kMeter,
     kGeneration,
     kDigest,
+    kEventDigest,
     kUser,
     kSum,
     kDimensions,
@@ -35,6 +37,7 @@ enum {
     kLastValue,
     kValueTime,
     kDirty,
+    kVoided,
     kFoldError,
     kColumns
 };
@@ -46,6 +49,7 @@ constexpr TableShape::Column kPendingColumns[kColumns] = {{"first_timestamp", TI
                                                           {"meter_id", INT4OID},
                                                           {"generation", INT4OID},
                                                           {"digest", UUIDOID},
+                                                          {"event_digest", UUIDOID},
                                                           {"user_id", TEXTOID},
                                                           {"value_sum", NUMERICOID},
                                                           {"dimensions", JSONBOID},
@@ -54,12 +58,13 @@ constexpr TableShape::Column kPendingColumns[kColumns] = {{"first_timestamp", TI
                                                           {"last_value", NUMERICOID, true},
                                                           {"value_time", NUMERICOID, true},
                                                           {"dirty", BOOLOID, true},
+                                                          {"voided", BOOLOID, true},
                                                           {"fold_error", TEXTOID, true}};
 constexpr TableShape kPendingShape = {kPendingColumns, kColumns, 0, false};
 
 // What a delta of one event leaves null, and what all do.
 constexpr int kNotOfOne[] = {kLastTime, kMin, kMax, kLastValue, kValueTime};
-constexpr int kOfNone[] = {kDirty, kFoldError};
+constexpr int kOfNone[] = {kDirty, kVoided, kFoldError};
 
 // The deltas of a statement under way. It holds what needs destructors, so it lives in a memory
 // context; its methods make no PostgreSQL calls.
@@ -74,6 +79,8 @@ class Deltas {
         if (fresh)
             at->second.first = &event;
         at->second.cell.add_event(value, time, event.id, key.start, &resource_);
+        at->second.cell.digest.add(
+            DigestSum::of(event_digest(event.id, time, value, event.dimensions_digest)));
     }
 
     struct Delta {
@@ -94,6 +101,7 @@ void put_delta(Datum* values, bool* nulls, const DeltaRow& delta, Datum generati
     for (int i = 0; i < kColumns; ++i)
         nulls[i] = false;
     nulls[kDirty] = !cell.dirty;
+    nulls[kVoided] = !delta.voided;
     nulls[kFoldError] = true;
     values[kFirstTime] = TimestampTzGetDatum(to_timestamptz(cell.first_time));
     values[kLastId] = Int64GetDatum(cell.last_id);
@@ -101,9 +109,11 @@ void put_delta(Datum* values, bool* nulls, const DeltaRow& delta, Datum generati
     values[kMeter] = Int32GetDatum(delta.key->meter_id);
     values[kGeneration] = generation;
     values[kDigest] = uuid_datum(delta.key->digest);
+    values[kEventDigest] = digest_datum(cell.digest);
     values[kUser] = delta.user;
     values[kDimensions] = delta.dimensions;
     values[kDirty] = BoolGetDatum(cell.dirty);
+    values[kVoided] = BoolGetDatum(delta.voided);
     if (delta.value != 0) {
         values[kSum] = delta.value;
         for (const int column : kNotOfOne)
@@ -131,10 +141,13 @@ constexpr int kWritten = kFoldError;
 void write_delta(const NewEvent& event) {
     static Statement insert = {
         "INSERT INTO meter.rollup_pending (first_timestamp, last_id, event_count, meter_id, "
-        "generation, digest, user_id, value_sum, dimensions) "
-        "VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8)",
-        {TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, UUIDOID, TEXTOID, NUMERICOID, JSONBOID}};
+        "generation, digest, event_digest, user_id, value_sum, dimensions) "
+        "VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9)",
+        {TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, UUIDOID, UUIDOID, TEXTOID, NUMERICOID,
+         JSONBOID}};
     const Datum generation = Int32GetDatum(hold_generation());
+    const Digest digest = event_digest(event.id, to_unix_micros(event.time),
+                                       view_numeric(event.value), event.dimensions_digest);
     if (TableWriter* writer = open_pending()) {
         RowSet rows = make_rows(*writer, 1);
         Datum* const row = rows.values;
@@ -150,6 +163,7 @@ void write_delta(const NewEvent& event) {
         row[kMeter] = Int32GetDatum(event.meter_id);
         row[kGeneration] = generation;
         row[kDigest] = uuid_datum(event.dimensions_digest);
+        row[kEventDigest] = uuid_datum(digest);
         row[kUser] = event.user;
         row[kSum] = event.value;
         row[kDimensions] = event.dimensions;
@@ -163,10 +177,26 @@ void write_delta(const NewEvent& event) {
                             Int32GetDatum(event.meter_id),
                             generation,
                             uuid_datum(event.dimensions_digest),
+                            uuid_datum(digest),
                             event.user,
                             event.value,
                             event.dimensions};
     run(insert, values, nullptr, Run::kWrite);
+}
+
+void write_void_delta(const NewEvent& event) {
+    const int64 time = to_unix_micros(event.time);
+    const NumberView value = view_numeric(event.value);
+    auto& key = *make_in<CellKey>(
+        CurrentMemoryContext,
+        CellKey{event.meter_id, hour_start(time), text_view(event.user), event.dimensions_digest});
+    auto* resource = make_in<ContextArena>(CurrentMemoryContext, CurrentMemoryContext);
+    auto& cell = *make_in<RollupCell>(CurrentMemoryContext);
+    cell.void_event(value, time, event.id, key.start, resource);
+    cell.digest = DigestSum::of(event_digest(event.id, time, value, event.dimensions_digest));
+    cell.digest = cell.digest.negated();
+    const DeltaRow row{&key, &cell, event.user, event.dimensions, 0, true};
+    insert_deltas(&row, 1, hold_generation());
 }
 
 void write_deltas(const NewEvent* events, int count) {
@@ -180,19 +210,20 @@ void write_deltas(const NewEvent* events, int count) {
     int row_count = 0;
     for (const auto& [key, delta] : deltas.cells())
         rows[row_count++] = {&key, &delta.cell, delta.first->user, delta.first->dimensions,
-                             delta.cell.event_count == 1 ? delta.first->value : 0};
+                             delta.cell.event_count == 1 ? delta.first->value : 0, false};
     insert_deltas(rows, row_count, hold_generation());
 }
 
 void insert_deltas(const DeltaRow* deltas, int count, int32 generation) {
     static Statement insert = {
         "INSERT INTO meter.rollup_pending (first_timestamp, last_id, event_count, last_timestamp, "
-        "meter_id, generation, digest, user_id, value_sum, dimensions, value_min, value_max, "
-        "last_value, value_time, dirty) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, "
-        "$10, $11, $12, $13, $14, $15)",
+        "meter_id, generation, digest, event_digest, user_id, value_sum, dimensions, value_min, "
+        "value_max, last_value, value_time, dirty, voided) SELECT * FROM unnest($1, $2, $3, $4, "
+        "$5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         {TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID,
-         INT4ARRAYOID, UUIDARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, JSONBARRAYOID, NUMERICARRAYOID,
-         NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, BOOLARRAYOID}};
+         INT4ARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, JSONBARRAYOID,
+         NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, BOOLARRAYOID,
+         BOOLARRAYOID}};
     if (TableWriter* writer = open_pending()) {
         static constexpr AttrNumber kOrder[] = {kUser + 1, kMeter + 1, kFirstTime + 1};
         RowSet rows = make_rows(*writer, count);
@@ -206,8 +237,9 @@ void insert_deltas(const DeltaRow* deltas, int count, int32 generation) {
         return;
     }
     Columns columns = make_columns(
-        {TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT4OID, INT4OID, UUIDOID, TEXTOID,
-         NUMERICOID, JSONBOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, BOOLOID},
+        {TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT4OID, INT4OID, UUIDOID, UUIDOID,
+         TEXTOID, NUMERICOID, JSONBOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, BOOLOID,
+         BOOLOID},
         count);
     for (int row = 0; row < count; ++row) {
         Datum values[kColumns];

@@ -12,6 +12,9 @@ namespace meter::pg {
 // Writes the delta of one event.
 void write_delta(const NewEvent& event);
 
+// Writes the delta by which an event that was voided is taken back.
+void write_void_delta(const NewEvent& event);
+
 // Writes the deltas of `count` events: one for each meter, user, dimensions and UTC hour.
 void write_deltas(const NewEvent* events, int count);
 
@@ -22,6 +25,7 @@ struct DeltaRow {
     Datum user;        // text, key->user_id
     Datum dimensions;  // jsonb
     Datum value;       // of the one event there is, a numeric, from which the rest follows; or 0
+    bool voided;       // the cell is what voided events take back
 };
 
 // Writes deltas into a generation.

@@ -34,6 +34,7 @@ RollupCell read_delta(uint64 row, std::pmr::memory_resource* resource) {
     const NumberView sum = view_numeric(column(10));
     const Datum dirty = column(9);
     const bool is_dirty = !null && DatumGetBool(dirty);
+    const DigestSum digest = DigestSum::of(digest_of(column(15)));
     RollupCell cell;
     (void)column(14);
     if (null) {
@@ -41,6 +42,7 @@ RollupCell read_delta(uint64 row, std::pmr::memory_resource* resource) {
         if (count != 1)
             throw Error(ErrorKind::kCorrupt, "a delta of several events lacks columns");
         cell.add_event(sum, first, id, hour_start(first), resource);
+        cell.digest = digest;
         cell.dirty = is_dirty;
         return cell;
     }
@@ -48,6 +50,7 @@ RollupCell read_delta(uint64 row, std::pmr::memory_resource* resource) {
     cell.first_time = first;
     cell.last_time = null ? first : to_unix_micros(DatumGetTimestampTz(last));
     cell.last_id = id;
+    cell.digest = digest;
     cell.event_count = count;
     cell.dirty = is_dirty;
     cell.value_sum.add(sum, resource);
@@ -63,19 +66,22 @@ struct Hour {
     CellKey key;
     const RollupCell* cell;
     std::uintptr_t dimensions;
+    bool voided;
 };
 
 // All hours, in the order of the index on deltas. The vector lives in the current memory context.
 std::vector<Hour>* sorted_hours(RollupTables* tables) {
     auto* hours = make_in<std::vector<Hour>>(CurrentMemoryContext);
-    for (auto& [key, day] : tables->days.entries()) {
-        unfold_hours(day, key.start, tables->resource());
-        for (const HourCell& hour : day.hours)
-            hours->push_back(
-                {{key.meter_id, key.start + hour.hour * kHourMicros, key.user_id, key.digest},
-                 &hour.cell,
-                 day.dimensions});
-    }
+    for (CellTable* days : {&tables->days, &tables->voided_days})
+        for (auto& [key, day] : days->entries()) {
+            unfold_hours(day, key.start, tables->resource());
+            for (const HourCell& hour : day.hours)
+                hours->push_back(
+                    {{key.meter_id, key.start + hour.hour * kHourMicros, key.user_id, key.digest},
+                     &hour.cell,
+                     day.dimensions,
+                     days == &tables->voided_days});
+        }
     std::sort(hours->begin(), hours->end(), [](const Hour& a, const Hour& b) {
         if (const int order = a.key.user_id.compare(b.key.user_id))
             return order < 0;
@@ -97,7 +103,9 @@ void add_deltas(RollupTables* tables, LeftOut* left_out) {
         Datum dimensions = result(row, 4, &null);
         if (left_out != nullptr)
             strip_dimensions(left_out, key.meter_id, &dimensions, &key.digest);
-        tables->add_hour(key, cell, static_cast<std::uintptr_t>(dimensions));
+        const Datum voided = result(row, 16, &null);
+        tables->add_hour(key, cell, static_cast<std::uintptr_t>(dimensions),
+                         !null && DatumGetBool(voided));
     }
 }
 
@@ -116,7 +124,7 @@ int64 write_hours_as_deltas(RollupTables* tables, int32 generation) {
         for (int i = 0; i < piece; ++i) {
             const Hour& hour = hours[static_cast<std::size_t>(at + i)];
             rows[i] = {&hour.key, hour.cell, text_datum(hour.key.user_id),
-                       static_cast<Datum>(hour.dimensions), 0};
+                       static_cast<Datum>(hour.dimensions), 0, hour.voided};
         }
         insert_deltas(rows, piece, generation);
         MemoryContextReset(piece_context);

@@ -10,7 +10,8 @@ namespace meter::pg {
 
 #define METER_DELTA_COLUMNS                                                             \
     "meter_id, user_id, digest, dimensions, first_timestamp, last_timestamp, last_id, " \
-    "event_count, dirty, value_sum, value_min, value_max, last_value, value_time"
+    "event_count, dirty, value_sum, value_min, value_max, last_value, value_time, "     \
+    "event_digest, voided"
 
 // Adds the deltas of the last result, which has METER_DELTA_COLUMNS and has to last as long as the
 // tables, to the hours in these, without the dimensions that are left out (nullptr: none). Throws

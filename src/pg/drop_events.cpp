@@ -9,6 +9,8 @@
 #include "pg/catalog.hpp"
 #include "pg/fold.hpp"
 #include "pg/guard.hpp"
+#include "pg/period_close.hpp"
+#include "pg/rebuild.hpp"
 #include "pg/retention.hpp"
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
@@ -49,6 +51,59 @@ int64 move_horizon(TimestampTz before) {
     run(upsert, values, nullptr, Run::kWrite);
     CommandCounterIncrement();
     return horizon();
+}
+
+// Makes cells anew of which minimum, maximum and last are to be read from the events, since one was
+// voided: as long as these are there.
+void clean_cells(TimestampTz before) {
+    static Statement dirty = {
+        "SELECT array_agg(meter_id), month FROM meter.rollup_month WHERE dirty AND month < $1 "
+        "GROUP BY month ORDER BY month LIMIT 1 OFFSET $2",
+        {TIMESTAMPTZOID, INT8OID}};
+    int64 passed = 0;
+    for (bool any = true; any;) {
+        CHECK_FOR_INTERRUPTS();
+        transaction([&] {
+            take_fold_lock(true);
+            fold_pending(PG_INT64_MAX, Fold::kIntoCells);
+            const Datum values[] = {TimestampTzGetDatum(before), Int64GetDatum(passed)};
+            any = run(dirty, values, nullptr, Run::kWrite) > 0;
+            if (!any)
+                return;
+            bool null;
+            const Datum meters = result(0, 1, &null);
+            const int64 month = to_unix_micros(DatumGetTimestampTz(result(0, 2, &null)));
+            // Of a month that was dropped from before nothing can be made any more.
+            if (month < hold_horizon())
+                ++passed;
+            else
+                (void)rebuild_months(meters, month, month + 1, "rebuild");
+        });
+    }
+}
+
+// Looks, while all events are there and nobody records before `until` any more, whether statements
+// have all usage of closed periods that could not be told without them, and moves the horizon back
+// where they have not. Done once for each horizon: once events are deleted it would be too late.
+bool settle(int64 until) {
+    static Statement look = {
+        "UPDATE meter.retention SET horizon = COALESCE(dropped, timestamptz '1970-01-01 00:00+00') "
+        "WHERE dropped IS DISTINCT FROM horizon",
+        {}};
+    static Statement go_on = {"UPDATE meter.retention SET horizon = $1, dropped = $1",
+                              {TIMESTAMPTZOID}};
+    static Statement go_back = {"DELETE FROM meter.retention WHERE dropped IS NULL", {}};
+    // Usage of before `until` is told as long as this transaction says that nothing is dropped.
+    if (run(look, nullptr, nullptr, Run::kWrite) == 0)
+        return true;
+    CommandCounterIncrement();
+    const Datum values[] = {TimestampTzGetDatum(to_timestamptz(until))};
+    const bool settled = settle_closed_periods(to_timestamptz(until));
+    if (settled)
+        run(go_on, values, nullptr, Run::kWrite);
+    else
+        run(go_back, nullptr, nullptr, Run::kWrite);
+    return settled;
 }
 
 // What the horizon does to the partitions.
@@ -178,17 +233,31 @@ METER_FUNCTION(meter_drop_events) {
                            "before must lie between 1970 and now", {},
                            "No event before that time is recorded any more.");
     begin_procedure(fcinfo, "meter.drop_events()", "drop events");
+    clean_cells(before);
     TimestampTz until = 0;
     Oid keys = InvalidOid;
+    Oid voids = InvalidOid;
     transaction([&] {
         take_retention_lock(true);
+        check_closed_periods(before);
         keys = get_relname_relid("event_key", relations().schema);
+        voids = relations().event_void;
         until = to_timestamptz(move_horizon(before));
     });
     // Whoever did not know of it has ended then.
     transaction([] { wait_for_recorders(); });
+    bool settled = false;
+    transaction([&] { settled = settle(to_unix_micros(until)); });
+    if (!settled) {
+        release_retention_lock();
+        throw meter::Error(meter::ErrorKind::kNotInState,
+                           "usage of closed periods has arrived late, and is in no statement yet",
+                           "Without its events it could not be told any more. Nothing was dropped.",
+                           "See meter.late_usage(). Close the next period, then drop the events.");
+    }
 
     const uint64 key_count = delete_rows(keys, "event_timestamp", until);
+    (void)delete_rows(voids, "event_timestamp", until);
     Partitions partitions{};
     const MemoryContext context = CurrentMemoryContext;
     transaction([&] {

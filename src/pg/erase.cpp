@@ -13,9 +13,11 @@
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/cells.hpp"
+#include "pg/correct.hpp"
 #include "pg/fold.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
+#include "pg/period_close.hpp"
 #include "pg/retention.hpp"
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
@@ -49,6 +51,7 @@ Datum random_pseudonym() {
 bool has_usage(Datum meters, Datum user) {
     static Statement select = {
         "SELECT FROM meter.meter_event WHERE user_id = $1 AND meter_id = ANY ($2) "
+        "UNION ALL SELECT FROM meter.statement WHERE user_id = $1 AND meter_id = ANY ($2) "
         "UNION ALL SELECT FROM meter.rollup WHERE user_id = $1 AND meter_id = ANY ($2) "
         "UNION ALL SELECT FROM meter.rollup_pending WHERE user_id = $1 AND meter_id = ANY ($2) "
         "LIMIT 1",
@@ -80,11 +83,31 @@ void rename_usage(Datum user, Datum meters, Datum replacement) {
         "deltas AS (UPDATE meter.rollup_pending SET user_id = $3 "
         "WHERE user_id = $1 AND meter_id = ANY ($2)), "
         "days AS (UPDATE meter.rollup_days SET user_id = $3 "
-        "WHERE user_id = $1 AND meter_id = ANY ($2)) "
+        "WHERE user_id = $1 AND meter_id = ANY ($2)), "
+        "statements AS (UPDATE meter.statement SET user_id = $3 "
+        "WHERE user_id = $1 AND meter_id = ANY ($2)), "
+        "voids AS (UPDATE meter.event_void SET user_id = $3, idempotency = NULL, "
+        "reason = 'erased' WHERE user_id = $1 AND meter_id = ANY ($2)) "
         "UPDATE meter.rollup SET user_id = $3 WHERE user_id = $1 AND meter_id = ANY ($2)",
         {TEXTOID, INT4ARRAYOID, TEXTOID}};
     const Datum values[] = {user, meters, replacement};
-    run(rename, values, nullptr, Run::kWrite);
+    change_statements([&] { run(rename, values, nullptr, Run::kWrite); });
+}
+
+// Removes what was billed to the user for periods from the first whole month on, of which no usage
+// is left: nothing of it is late then.
+void remove_statements(Datum user, Datum meters) {
+    static Statement remove = {
+        "WITH gone AS (DELETE FROM meter.statement WHERE user_id = $1 AND meter_id = ANY ($2) "
+        "AND for_start >= $3 RETURNING meter_id, for_start, event_count, digest), "
+        "sums AS (SELECT meter_id, for_start, sum(event_count)::bigint AS event_count, "
+        "meter.negate_digest(meter.sum_digests(digest)) AS digest FROM gone GROUP BY 1, 2) "
+        "UPDATE meter.period_close c SET event_count = c.event_count - s.event_count, "
+        "digest = meter.add_digests(c.digest, s.digest) FROM sums s "
+        "WHERE c.meter_id = s.meter_id AND c.period_start = s.for_start",
+        {TEXTOID, INT4ARRAYOID, TIMESTAMPTZOID}};
+    const Datum values[] = {user, meters, first_whole_month()};
+    change_statements([&] { run(remove, values, nullptr, Run::kWrite); });
 }
 
 // Removes the user's events from the first whole month on, and makes the rollups of those months
@@ -93,7 +116,9 @@ void remove_usage(Datum user, Datum meters) {
     static Statement remove = {
         "WITH " METER_DROP_KEYS
         ", events AS (DELETE FROM meter.meter_event WHERE user_id = $1 AND meter_id = ANY ($2) "
-        "AND \"timestamp\" >= $3 RETURNING meter_id, \"timestamp\") "
+        "AND \"timestamp\" >= $3 RETURNING meter_id, \"timestamp\"), "
+        "voids AS (DELETE FROM meter.event_void WHERE user_id = $1 AND meter_id = ANY ($2) "
+        "AND event_timestamp >= $3) "
         "SELECT DISTINCT m.event_name, date_trunc('month', e.\"timestamp\", 'UTC') FROM events e "
         "JOIN meter.meter m ON m.id = e.meter_id ORDER BY 1, 2",
         {TEXTOID, INT4ARRAYOID, TIMESTAMPTZOID}};
@@ -134,6 +159,8 @@ METER_FUNCTION(meter_erase_user) {
     // What others are recording just now is erased too, once it is committed.
     take_retention_lock(false);
     wait_for_recorders();
+    lock_voids();
+    lock_closes();
     take_fold_lock(true);
     const Datum meters = meters_of(call.org);
     if (chosen && has_usage(meters, replacement))
@@ -145,8 +172,10 @@ METER_FUNCTION(meter_erase_user) {
     const int guc_level = NewGUCNestLevel();
     (void)set_config_option("meter.org", shown(call.org), PGC_USERSET, PGC_S_SESSION,
                             GUC_ACTION_SAVE, true, 0, false);
-    if (!PG_ARGISNULL(2) && PG_GETARG_BOOL(2))
+    if (!PG_ARGISNULL(2) && PG_GETARG_BOOL(2)) {
         remove_usage(user, meters);
+        remove_statements(user, meters);
+    }
     const bool left = has_usage(meters, user);
     if (left)
         rename_usage(user, meters, replacement);

@@ -318,6 +318,15 @@ METER_FUNCTION(meter_drop_meter) {
                     "meter " + meter::quote_for_message(event_name) +
                         " has usage, whose events have been dropped",
                     {}, "Archive it with meter.archive_meter: its usage stays readable.");
+    static Statement any_statement = {
+        "SELECT FROM meter.statement WHERE meter_id = $1", {INT4OID}, true};
+    if (run(any_statement, values, nullptr, Run::kLatest, 1) > 0)
+        throw Error(ErrorKind::kDependentObjects,
+                    "meter " + meter::quote_for_message(event_name) + " has statements", {},
+                    "Archive it with meter.archive_meter: what was billed stays readable.");
+    static Statement remove_closes = {"DELETE FROM meter.period_close WHERE meter_id = $1",
+                                      {INT4OID}};
+    run(remove_closes, values, nullptr, Run::kWrite);
     static Statement remove = {"DELETE FROM meter.meter WHERE id = $1", {INT4OID}};
     if (run(remove, values, nullptr, Run::kWrite) == 0)
         throw unknown_meter_error(call.org, meter::quote_for_message(event_name));

@@ -43,10 +43,14 @@ int64 replace_cells_by_deltas(Datum meters, int64 start, int64 end, int32 genera
         "deltas AS (DELETE FROM meter.rollup_pending WHERE meter_id = ANY ($1) "
         "AND first_timestamp >= $2 AND first_timestamp < $3) "
         "INSERT INTO meter.rollup_pending (first_timestamp, last_id, event_count, meter_id, "
-        "generation, digest, user_id, value_sum, dimensions) "
-        "SELECT \"timestamp\", id, 1, meter_id, $4, meter.dimensions_digest(dimensions), user_id, "
-        "value, dimensions FROM meter.meter_event WHERE meter_id = ANY ($1) "
-        "AND \"timestamp\" >= $2 AND \"timestamp\" < $3",
+        "generation, digest, event_digest, user_id, value_sum, dimensions) "
+        "SELECT e.\"timestamp\", e.id, 1, e.meter_id, $4, meter.dimensions_digest(e.dimensions), "
+        "meter.event_digest(e.id, e.\"timestamp\", e.value, e.dimensions), e.user_id, e.value, "
+        "e.dimensions FROM meter.meter_event e WHERE e.meter_id = ANY ($1) "
+        "AND e.\"timestamp\" >= $2 AND e.\"timestamp\" < $3 "
+        "AND NOT EXISTS (SELECT FROM meter.event_void v WHERE v.user_id = e.user_id "
+        "AND v.meter_id = e.meter_id AND v.event_timestamp = e.\"timestamp\" "
+        "AND v.event_id = e.id)",
         {INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}};
     const Datum values[] = {meters, TimestampTzGetDatum(to_timestamptz(start)),
                             TimestampTzGetDatum(to_timestamptz(end)), Int32GetDatum(generation)};

@@ -26,13 +26,13 @@ struct RollupTable {
 
 #define METER_CELL_NUMBERS                                                                  \
     "r.first_timestamp, r.last_timestamp, r.event_count, r.last_id, r.dirty, r.value_sum, " \
-    "r.value_min, r.value_max, r.last_value, r.value_time, r.hours"
+    "r.value_min, r.value_max, r.last_value, r.value_time, r.event_digest, r.hours"
 #define METER_SET_CELL                                                                          \
     " r SET first_timestamp = k.first, last_timestamp = k.last, event_count = k.n, "            \
     "last_id = k.id, dirty = k.dirty, value_sum = k.s, value_min = k.low, value_max = k.high, " \
-    "last_value = k.latest, value_time = k.t, hours = k.hours FROM unnest($1, $2, $3, $4, $5, " \
-    "$6, $7, $8, $9, $10, $11, $12) AS k (tid, first, last, n, id, dirty, s, low, high, "       \
-    "latest, t, hours) WHERE r.ctid = k.tid"
+    "last_value = k.latest, value_time = k.t, event_digest = k.g, hours = k.hours "              \
+    "FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS k (tid, first, "    \
+    "last, n, id, dirty, s, low, high, latest, t, g, hours) WHERE r.ctid = k.tid"
 
 // Cells are looked up one by one, behind a LIMIT: a join would be planned as if the table were as
 // small as when it was last analyzed, and read all of it for each key.
@@ -53,16 +53,17 @@ RollupTable kByUser = {
      {CHAROID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, TEXTARRAYOID},
      true},
     {"INSERT INTO meter.rollup (grain, first_timestamp, last_timestamp, event_count, last_id, "
-     "dirty, value_sum, value_min, value_max, last_value, value_time, hours, start, digest, "
-     "meter_id, dimensions, user_id) SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, "
-     "$10, $11, $12, $13, $14, $15, $16, $17)",
+     "dirty, value_sum, value_min, value_max, last_value, value_time, event_digest, hours, start, "
+     "digest, meter_id, dimensions, user_id) SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, "
+     "$9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
      {CHAROID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, kBoolArray,
       NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
-      BYTEAARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, INT4ARRAYOID, JSONBARRAYOID, TEXTARRAYOID}},
+      UUIDARRAYOID, BYTEAARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, INT4ARRAYOID, JSONBARRAYOID,
+      TEXTARRAYOID}},
     {"UPDATE meter.rollup" METER_SET_CELL,
      {kTidArray, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, kBoolArray,
       NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
-      BYTEAARRAYOID}}};
+      UUIDARRAYOID, BYTEAARRAYOID}}};
 
 RollupTable kTotal = {
     false,
@@ -73,16 +74,16 @@ RollupTable kTotal = {
      {CHAROID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID},
      true},
     {"INSERT INTO meter.rollup_total (grain, first_timestamp, last_timestamp, event_count, "
-     "last_id, dirty, value_sum, value_min, value_max, last_value, value_time, hours, start, "
-     "digest, meter_id, dimensions) SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, "
-     "$10, $11, $12, $13, $14, $15, $16)",
+     "last_id, dirty, value_sum, value_min, value_max, last_value, value_time, event_digest, "
+     "hours, start, digest, meter_id, dimensions) SELECT $1, * FROM unnest($2, $3, $4, $5, $6, "
+     "$7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
      {CHAROID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, kBoolArray,
       NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
-      BYTEAARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, INT4ARRAYOID, JSONBARRAYOID}},
+      UUIDARRAYOID, BYTEAARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, INT4ARRAYOID, JSONBARRAYOID}},
     {"UPDATE meter.rollup_total" METER_SET_CELL,
      {kTidArray, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, kBoolArray,
       NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID,
-      BYTEAARRAYOID}}};
+      UUIDARRAYOID, BYTEAARRAYOID}}};
 
 // Reads the columns of METER_CELL_NUMBERS but the hours into an empty cell; `next` gives one after
 // the other.
@@ -98,6 +99,7 @@ void read_cell(Next&& next, RollupCell* cell, std::pmr::memory_resource* resourc
     cell->value_max.assign(view_numeric(next()), resource);
     cell->last_value.assign(view_numeric(next()), resource);
     cell->value_time.add(view_numeric(next()), resource);
+    cell->digest = DigestSum::of(digest_of(next()));
 }
 
 // Adds a stored cell, with its hours as a bytea where it has any, to the one under way.
@@ -166,7 +168,7 @@ Datum bytea_datum(std::string_view bytes) {
     return text_datum(bytes);
 }
 
-// Fills the eleven columns of a row's numbers, from `first` on.
+// Fills the twelve columns of a row's numbers, from `first` on.
 void put_cell(Columns& columns, int first, const TableCell& entry, char grain, int64 start,
               std::pmr::memory_resource* resource) {
     const RollupCell& cell = entry.cell;
@@ -182,17 +184,19 @@ void put_cell(Columns& columns, int first, const TableCell& entry, char grain, i
     put(columns, first + 9, numeric_datum(cell.value_time));
     const std::string_view packed =
         grain == 'd' ? pack_hours(entry, start, resource) : std::string_view();
+    put(columns, first + 10, digest_datum(cell.digest));
     if (packed.empty())
-        put_null(columns, first + 10);
+        put_null(columns, first + 11);
     else
-        put(columns, first + 10, bytea_datum(packed));
+        put(columns, first + 11, bytea_datum(packed));
 }
 
 void insert_cells(RollupTable* table, CellRows* rows, char grain, CellTable::Entry* const* entries,
                   int count, std::pmr::memory_resource* resource) {
     Columns columns = make_columns({TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID,
                                     NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID,
-                                    BYTEAOID, TIMESTAMPTZOID, UUIDOID, INT4OID, JSONBOID, TEXTOID},
+                                    UUIDOID, BYTEAOID, TIMESTAMPTZOID, UUIDOID, INT4OID, JSONBOID,
+                                    TEXTOID},
                                    count);
     for (int i = 0; i < count; ++i) {
         const CellKey& key = entries[i]->first;
@@ -200,21 +204,21 @@ void insert_cells(RollupTable* table, CellRows* rows, char grain, CellTable::Ent
         if (entry.row != 0)
             continue;
         put_cell(columns, 0, entry, grain, key.start, resource);
-        put(columns, 11, TimestampTzGetDatum(to_timestamptz(key.start)));
-        put(columns, 12, uuid_datum(key.digest));
-        put(columns, 13, Int32GetDatum(key.meter_id));
-        put(columns, 14, static_cast<Datum>(entry.dimensions));
-        put(columns, 15, table->by_user ? text_datum(key.user_id) : static_cast<Datum>(0));
+        put(columns, 12, TimestampTzGetDatum(to_timestamptz(key.start)));
+        put(columns, 13, uuid_datum(key.digest));
+        put(columns, 14, Int32GetDatum(key.meter_id));
+        put(columns, 15, static_cast<Datum>(entry.dimensions));
+        put(columns, 16, table->by_user ? text_datum(key.user_id) : static_cast<Datum>(0));
         ++columns.rows;
     }
     if (columns.rows == 0)
         return;
-    columns.count = table->by_user ? 16 : 15;
+    columns.count = table->by_user ? 17 : 16;
     if (rows != nullptr) {
         insert_cells(rows, grain, columns);
         return;
     }
-    Datum values[17] = {CharGetDatum(grain)};
+    Datum values[18] = {CharGetDatum(grain)};
     column_arrays(columns, values + 1);
     run(table->insert, values, nullptr, Run::kWrite);
 }
@@ -223,7 +227,7 @@ void update_cells(RollupTable* table, CellRows* rows, char grain, CellTable::Ent
                   int count, std::pmr::memory_resource* resource) {
     Columns columns =
         make_columns({TIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID, NUMERICOID,
-                      NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, BYTEAOID},
+                      NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, UUIDOID, BYTEAOID},
                      count);
     for (int i = 0; i < count; ++i) {
         const TableCell& entry = entries[i]->second;
@@ -242,7 +246,7 @@ void update_cells(RollupTable* table, CellRows* rows, char grain, CellTable::Ent
     if (rows != nullptr) {
         updated = update_cells(rows, columns);
     } else {
-        Datum values[12];
+        Datum values[13];
         column_arrays(columns, values);
         updated =
             run(table->update, values, nullptr, Run::kWrite) == static_cast<uint64>(columns.rows);
@@ -273,6 +277,9 @@ void store_entries(RollupTable* table, char grain, Task task, CellTable::Entry* 
         else if (task != Task::kWrite)
             load_cells(table, grain, entries + at, size, resource);
         if (task != Task::kLoad) {
+            for (int i = at; i < at + size; ++i)
+                take_back_voided(entries[i]->second, entries[i]->first.start, grain == 'd',
+                                 resource);
             insert_cells(table, rows, grain, entries + at, size, resource);
             update_cells(table, rows, grain, entries + at, size, resource);
         }
@@ -332,6 +339,7 @@ void store_months(RollupTables* tables) {
         {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
          INT8ARRAYOID, BOOLARRAYOID}};
     tables->count_new_cells();
+    tables->note_dirty();
     const Span<MonthEntry*> entries = entries_of(&tables->meter_months());
     Columns rows = make_columns(
         {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID},

@@ -35,6 +35,7 @@ constexpr Column kColumns[] = {{"first_timestamp", TIMESTAMPTZOID},
                                {"event_count", INT8OID},
                                {"last_id", INT8OID},
                                {"digest", UUIDOID},
+                               {"event_digest", UUIDOID},
                                {"meter_id", INT4OID},
                                {"grain", CHAROID},
                                {"dirty", BOOLOID},
@@ -46,20 +47,20 @@ constexpr Column kColumns[] = {{"first_timestamp", TIMESTAMPTZOID},
                                {"value_time", NUMERICOID},
                                {"dimensions", JSONBOID},
                                {"hours", BYTEAOID}};
-constexpr int kUserColumn = 9;
+constexpr int kUserColumn = 10;
 constexpr int kMostColumns = lengthof(kColumns);
 
 // Where in kColumns what a statement writes goes: the numbers, then what new rows have beside.
-constexpr int kNumberColumns[kCellNumbers] = {0, 1, 3, 4, 8, 10, 11, 12, 13, 14, 16};
-constexpr int kOtherColumns[] = {2, 5, 6, 15, kUserColumn};
-constexpr int kGrainColumn = 7;
+constexpr int kNumberColumns[kCellNumbers] = {0, 1, 3, 4, 9, 11, 12, 13, 14, 15, 6, 17};
+constexpr int kOtherColumns[] = {2, 5, 7, 16, kUserColumn};
+constexpr int kGrainColumn = 8;
 
 // The key, by places in kColumns, and the functions that compare its columns.
 struct KeyColumn {
     int column;
     Oid equal;
 };
-constexpr KeyColumn kKey[] = {{6, F_INT4EQ},
+constexpr KeyColumn kKey[] = {{7, F_INT4EQ},
                               {kGrainColumn, F_CHAREQ},
                               {2, F_TIMESTAMPTZ_EQ},
                               {kUserColumn, F_TEXTEQ},

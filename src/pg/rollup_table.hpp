@@ -16,8 +16,8 @@ namespace meter::pg {
 
 // What is stored in a cell's row beside its key and its dimensions, as the columns of a statement:
 // first and last timestamp, count, last id, dirty, sum, minimum, maximum, last value, value_time,
-// hours.
-inline constexpr int kCellNumbers = 11;
+// the events' digest, hours.
+inline constexpr int kCellNumbers = 12;
 
 struct CellRows;
 
@@ -34,11 +34,11 @@ struct FoundCell {
 };
 bool find_cell(CellRows* rows, char grain, const CellKey& key, FoundCell* found);
 
-// Writes new cells. The columns are the eleven numbers, start, digest, meter_id, dimensions and,
+// Writes new cells. The columns are the twelve numbers, start, digest, meter_id, dimensions and,
 // by user, user_id.
 void insert_cells(CellRows* rows, char grain, const Columns& columns);
 
-// Writes numbers over stored cells. The columns are the tid and the eleven numbers. False where one
+// Writes numbers over stored cells. The columns are the tid and the twelve numbers. False where one
 // of them is no longer what it was.
 bool update_cells(CellRows* rows, const Columns& columns);
 

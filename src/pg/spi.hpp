@@ -13,7 +13,7 @@ namespace meter::pg {
 // A statement of ours, prepared at its first run and kept for the life of the session. Names in it
 // are qualified; operators resolve in pg_catalog, where the caller pins the search path.
 struct Statement {
-    static constexpr int kMaxArgs = 18;
+    static constexpr int kMaxArgs = 24;
     const char* sql;
     Oid types[kMaxArgs] = {};
     // Never by a sequential scan, however small the tables were when it was planned: a session

@@ -48,8 +48,8 @@ enum UsageArgument {
     kRoundingPrecision
 };
 
-// Reads a period from two arguments. Raises invalid_parameter_value unless both are there, finite
-// and in order; an empty period is one.
+}  // namespace
+
 Period read_period(FunctionCallInfo fcinfo, int start, int end) {
     require_argument(fcinfo, start, "period_start");
     require_argument(fcinfo, end, "period_end");
@@ -65,6 +65,8 @@ Period read_period(FunctionCallInfo fcinfo, int start, int end) {
     }
     return period;
 }
+
+namespace {
 
 void read_group_by(ArrayType* array, const MeterDefinition* meter, UsageQuestion* question) {
     if (ARR_NDIM(array) > 1 || ARR_HASNULL(array))
@@ -184,6 +186,7 @@ struct ReportMeter {
 struct ReportMeters {
     int plain_count;  // those whose aggregations are plain
     int32* plain;
+    bool needs_order;  // one of these does
     int other_count;
     ReportMeter* others;  // by event_name
 };
@@ -224,9 +227,10 @@ ReportMeters find_meters(std::string_view org, const UsageScope& scope) {
     for (uint64 row = 0; row < count; ++row) {
         bool null;
         const Aggregation* aggregation = find_aggregation(text_view(result(row, 3, &null)));
-        if (aggregation->kind == Aggregation::Kind::kPlain)
+        if (aggregation->kind == Aggregation::Kind::kPlain) {
             meters.plain[meters.plain_count++] = DatumGetInt32(result(row, 1, &null));
-        else
+            meters.needs_order |= aggregation->needs_order;
+        } else
             meters.others[meters.other_count++] = {text_datum(text_view(result(row, 2, &null))),
                                                    ask_by_user(scope, row)};
     }
@@ -289,8 +293,18 @@ void merge_report(const SetResult& set, UsageScope* scope, const ReportMeters& m
     tuplestore_end(plain);
 }
 
-// Answers meter.usage() into `set`, within begin_call().
-void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_view org) {
+// Raises feature_not_supported unless the rows that the aggregation adds up have digests.
+void require_digests(const Aggregation& aggregation) {
+    if (aggregation.kind != Aggregation::Kind::kPlain)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("digests cannot be had with aggregation \"%s\"",
+                               shown(aggregation.name)),
+                        errhint("Ask for them with aggregation => 'count'.")));
+}
+
+// Answers meter.usage(), or with `digest` meter.usage_digest(), into `set`, within begin_call().
+void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_view org,
+                  bool digest) {
     require_argument(fcinfo, kEventName, "event_name");
     const std::string_view event_name = text_view(PG_GETARG_DATUM(kEventName));
     auto* question = static_cast<UsageQuestion*>(palloc0(sizeof(UsageQuestion)));
@@ -314,21 +328,29 @@ void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_vie
     question->meter_id = meter->id;
     if (question->aggregation == nullptr)
         question->aggregation = find_aggregation(meter->aggregation);
-    question->rounding = read_rounding(fcinfo, kRounding, kRoundingPrecision, rounding_of(*meter));
+    if (digest)
+        require_digests(*question->aggregation);
+    else
+        question->rounding =
+            read_rounding(fcinfo, kRounding, kRoundingPrecision, rounding_of(*meter));
     if (question->aggregation->kind == Aggregation::Kind::kUnique) {
         const std::string_view property = text_or(fcinfo, kProperty, meter->property);
         if (property.empty())
             raise_property_missing();
         question->scope.property = read_property(property, *meter);
-    } else if (!PG_ARGISNULL(kProperty))
+    } else if (!digest && !PG_ARGISNULL(kProperty))
         raise_property_unused(question->aggregation->name);
     if (!PG_ARGISNULL(kGroupBy))
         read_group_by(PG_GETARG_ARRAYTYPE_P(kGroupBy), meter, question);
     if (!PG_ARGISNULL(kFilter))
         read_filters(PG_GETARG_JSONB_P(kFilter), *meter, &question->filters);
 
+    question->scope.needs_digest = digest;
     finish_scope(question, zone);
     const bool fill = question->scope.has_bucket && !PG_ARGISNULL(kFill) && PG_GETARG_BOOL(kFill);
+    if (fill && digest)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("fill is not possible where digests are asked for")));
     answer(question, fill, set);
 }
 
@@ -340,7 +362,16 @@ METER_FUNCTION(meter_usage) {
     using namespace meter::pg;
     const SetResult set = begin_set(fcinfo);
     const Call call = begin_call(Privilege::kRead, "query usage");
-    answer_usage(fcinfo, set, call.org);
+    answer_usage(fcinfo, set, call.org, false);
+    end_call(call);
+    PG_RETURN_NULL();
+}
+
+METER_FUNCTION(meter_usage_digest) {
+    using namespace meter::pg;
+    const SetResult set = begin_set(fcinfo);
+    const Call call = begin_call(Privilege::kRead, "query usage");
+    answer_usage(fcinfo, set, call.org, true);
     end_call(call);
     PG_RETURN_NULL();
 }
@@ -357,10 +388,10 @@ METER_FUNCTION(meter_usage_report) {
     scope->by_user = true;
     scope->by_meter = true;
     scope->filters = static_cast<DimensionFilters*>(palloc0(sizeof(DimensionFilters)));
-    scope->needs_order = true;
     const ReportMeters meters = find_meters(call.org, *scope);
     scope->meter_count = meters.plain_count;
     scope->meters = meters.plain;
+    scope->needs_order = meters.needs_order;
     if (meters.other_count > 0)
         merge_report(set, scope, meters);
     else if (meters.plain_count > 0)

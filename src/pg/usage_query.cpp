@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "pg/memory.hpp"
+#include "pg/usage_voids.hpp"
 #include "pg/values.hpp"
 
 extern "C" {
@@ -126,6 +127,8 @@ void append_first_source(QueryText* query, const UsageQuestion* question,
     const int meter = add_parameter(query, INT4OID, Int32GetDatum(question->meter_id));
     append_scope(query, &scope, meter,
                  scope.has_user ? add_parameter(query, TEXTOID, scope.user) : 0);
+    if (question->source.has_voids)
+        appendStringInfoString(sql, " AND NOT " METER_IS_VOIDED("e"));
     appendStringInfoString(sql, " OFFSET '0') AS e)");
 }
 
@@ -203,7 +206,9 @@ void append_value(QueryText* query, const UsageQuestion* question) {
 
 void find_sources(UsageQuestion* question) {
     UsageScope* scope = &question->scope;
-    scope->needs_order = question->aggregation->needs_order;
+    // A void has no metadata, so that what it voids is left out.
+    scope->needs_order = question->aggregation->needs_order ||
+                         scope->property.kind == Property::Kind::kMetadata;
     scope->needs_first = question->aggregation->kind == Aggregation::Kind::kFirst;
     scope->needs_time = question->aggregation->kind == Aggregation::Kind::kWeighted;
     question->source = find_source(scope);
@@ -269,6 +274,8 @@ void write_usage_query(QueryText* query, const UsageQuestion* question, bool num
         appendStringInfoString(sql, ", 0::pg_catalog.int8");
     if (levels || first)
         appendStringInfoString(sql, ", cell.more");
+    if (question->scope.needs_digest)
+        appendStringInfoString(sql, ", cell.g");
     appendStringInfoString(sql, " FROM (SELECT ");
     if (question->scope.has_bucket)
         appendStringInfoString(sql, "source.b, ");
@@ -297,16 +304,21 @@ void write_usage_query(QueryText* query, const UsageQuestion* question, bool num
     if (levels || first)
         appendStringInfoString(sql, levels ? ", pg_catalog.sum(source.w) AS more"
                                            : ", pg_catalog.min(source.at) AS more");
+    if (question->scope.needs_digest)
+        appendStringInfoString(sql,
+                               ", COALESCE(meter.sum_digests(source.g), "
+                               "'00000000-0000-0000-0000-000000000000') AS g");
     appendStringInfoString(sql, " FROM ");
     append_rows(query, question, parameters);
     appendStringInfoString(sql, " AS source");
     append_group_by(sql, question->scope, "source");
-    // What is carried in makes rows of its own where it is not nothing.
-    const bool grouped =
-        question->scope.has_bucket || question->scope.by_user || question->scope.name_count > 0;
-    if (question->aggregation->kind == Aggregation::Kind::kWeighted && grouped)
-        appendStringInfoString(
-            sql, " HAVING pg_catalog.sum(source.n) > 0 OR pg_catalog.sum(source.s) <> 0");
+    // All of a group may be voided; what is carried in makes rows of its own where it is not nothing.
+    if (question->scope.has_bucket || question->scope.by_user || question->scope.name_count > 0)
+        appendStringInfoString(sql,
+                               question->aggregation->kind == Aggregation::Kind::kWeighted
+                                   ? " HAVING pg_catalog.sum(source.n) <> '0' OR "
+                                     "pg_catalog.sum(source.s) <> '0'"
+                                   : " HAVING pg_catalog.sum(source.n) <> '0'");
     appendStringInfoString(sql, ") AS cell ORDER BY ");
     if (question->scope.has_bucket)
         appendStringInfoString(sql, "cell.b, ");
@@ -330,7 +342,7 @@ void write_report_query(QueryText* query, const UsageSource& source) {
     append_source(query, source, 0, 0, nullptr);
     appendStringInfoString(sql,
                            " AS source ON source.m = m.id GROUP BY m.id, source.u "
-                           "ORDER BY m.event_name, source.u");
+                           "HAVING pg_catalog.sum(source.n) <> '0' ORDER BY m.event_name, source.u");
 }
 
 }  // namespace meter::pg

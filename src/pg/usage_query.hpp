@@ -59,6 +59,10 @@ struct UsageQuestion {
     UsageSource before;  // of a weighted sum: all before the period; without a scope: nothing
 };
 
+// Reads a period from two arguments. Raises invalid_parameter_value unless both are there, finite
+// and in order; an empty period is one.
+Period read_period(FunctionCallInfo fcinfo, int start, int end);
+
 // Puts what the aggregation needs into the question's scope, and finds its sources.
 void find_sources(UsageQuestion* question);
 
@@ -76,7 +80,8 @@ bool looks_up_first(const UsageQuestion& question);
 // more: the number of the row's group among all of the answer, from 1, in the order of (user_id,
 // dimensions); without it and with one more still, that is 0. What else there is:
 // where looks_up_first(), the timestamp of the first event; where has_levels(), the value is the
-// sum of the values, and there is the sum of value x microseconds since 1970.
+// sum of the values, and there is the sum of value x microseconds since 1970. Where the scope needs
+// the digest, that is the last column.
 void write_usage_query(QueryText* query, const UsageQuestion* question, bool number_groups);
 
 // Writes the query of meter.usage_report over a source that tells meters and users apart.

@@ -1,12 +1,14 @@
 #include "pg/usage_source.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <optional>
 
 #include "pg/cells.hpp"
 #include "pg/generation.hpp"
 #include "pg/memory.hpp"
 #include "pg/spi.hpp"
+#include "pg/usage_voids.hpp"
 #include "pg/values.hpp"
 
 extern "C" {
@@ -61,28 +63,39 @@ FoldedMonths find_folded_months(Datum meters) {
     return months;
 }
 
-// The timestamps of the scope's deltas.
+// The timestamps of the scope's deltas, and whether events of it were voided.
 struct PendingTimes {
     bool any;
     int64 first;
     int64 last;
     bool dirty;
+    bool voids;
 };
 
 PendingTimes find_pending_times(const UsageScope* scope, Datum meters, Datum generations) {
-#define METER_PENDING_TIMES                                                         \
-    "SELECT min(first_timestamp), max(COALESCE(last_timestamp, first_timestamp)), " \
-    "COALESCE(bool_or(dirty), false) FROM meter.rollup_pending "                    \
-    "WHERE generation = ANY ($1) AND meter_id = ANY ($2)"
-    static Statement all = {METER_PENDING_TIMES, {INT4ARRAYOID, INT4ARRAYOID}, true};
-    static Statement of_user = {
-        METER_PENDING_TIMES " AND user_id = $3", {INT4ARRAYOID, INT4ARRAYOID, TEXTOID}, true};
-    const Datum values[] = {generations, meters, scope->user};
+#define METER_PENDING_TIMES(user)                                                            \
+    "SELECT min(first_timestamp), max(COALESCE(last_timestamp, first_timestamp)), "          \
+    "COALESCE(bool_or(dirty OR voided), false), EXISTS (SELECT FROM meter.event_void v "     \
+    "WHERE v.meter_id = ANY ($2) AND v.event_timestamp >= $3 AND v.event_timestamp < $4" user \
+    ") FROM meter.rollup_pending WHERE generation = ANY ($1) AND meter_id = ANY ($2)" user
+    static Statement all = {METER_PENDING_TIMES(""),
+                            {INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+                            true};
+    static Statement of_user = {METER_PENDING_TIMES(" AND user_id = $5"),
+                                {INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+                                 TEXTOID},
+                                true};
+    // The events of a month may be read that the period only cuts.
+    const int64 from = utc_month_of(Max(to_unix_micros(scope->period.start), 0)).start;
+    const int64 to = utc_month_of(Max(to_unix_micros(scope->period.end), 0)).end;
+    const Datum values[] = {generations, meters, TimestampTzGetDatum(to_timestamptz(from)),
+                            TimestampTzGetDatum(to_timestamptz(to)), scope->user};
     run(scope->has_user ? of_user : all, values, nullptr, Run::kCaller);
     bool null;
     PendingTimes times{};
     const Datum first = result(0, 1, &null);
     times.any = !null;
+    times.voids = DatumGetBool(result(0, 4, &null));
     if (times.any) {
         times.first = to_unix_micros(DatumGetTimestampTz(first));
         times.last = to_unix_micros(DatumGetTimestampTz(result(0, 2, &null)));
@@ -206,6 +219,7 @@ UsageSource find_source(const UsageScope* scope) {
     const Datum meters = meter_array(scope);
     const FoldedMonths months = find_folded_months(meters);
     const PendingTimes pending = find_pending_times(scope, meters, source.generations);
+    source.has_voids = pending.voids;
     if (from >= to || (months.count == 0 && !pending.any))
         return source;
 
@@ -213,16 +227,19 @@ UsageSource find_source(const UsageScope* scope) {
     int64 first = pending.any ? pending.first : PG_INT64_MAX;
     int64 last = pending.any ? pending.last : PG_INT64_MIN;
     bool dirty = pending.dirty;
+    auto* dirty_months = make_in<std::vector<TimeSpan>>(CurrentMemoryContext);
     for (int i = 0; i < months.count; ++i) {
         first = Min(first, months.items[i].first);
         last = Max(last, months.items[i].last);
-        dirty = dirty || months.items[i].dirty;
+        if (months.items[i].dirty)
+            dirty_months->push_back(utc_month_of(months.items[i].start));
     }
+    dirty = dirty || !dirty_months->empty();
     from = Max(from, utc_month_of(first).start);
     to = Min(to, utc_month_of(last).end);
     if (from >= to)
         return source;
-    if ((scope->needs_order && dirty) || needs_left_out(scope, meters)) {
+    if (needs_left_out(scope, meters)) {
         source.cut->raw.push_back({from, to});
         return source;
     }
@@ -251,6 +268,10 @@ UsageSource find_source(const UsageScope* scope) {
         used->push_back({utc_month_of(pending.first).start, utc_month_of(pending.last).end});
     const std::optional<Buckets> buckets = buckets_of(scope, from, to);
     *source.cut = cut_period(from, to, merge_spans({used}), buckets);
+    if (scope->needs_order && dirty)
+        leave_out_dirty(scope, meters, source.generations, *dirty_months, source.cut);
+    if (scope->needs_digest)
+        source.cut->hours_to_raw();
     *source.hour_pieces = pieces_of(source.cut->hours, buckets);
     if (!scope->has_user && !tells_users(scope))
         return source;
@@ -299,6 +320,12 @@ void append_scope(QueryText* query, const UsageScope* scope, int meter, int user
 }
 
 namespace {
+
+constexpr const char* kTotals = "meter.rollup_total";
+
+const char* cell_table(const UsageScope* scope) {
+    return scope->has_user || tells_users(scope) ? "meter.rollup" : kTotals;
+}
 
 // What a query over a source is put together of, by numbers of parameters.
 struct SourceText {
@@ -361,13 +388,34 @@ void append_group_names(StringInfo sql, const UsageScope* scope, const char* pre
         appendStringInfo(sql, "%sp, ", prefix);
 }
 
-// Starts a part: SELECT and what is told apart, `at` being what the bucket is found by. The rows
-// are of alias e.
-void begin_part(SourceText* text, const char* at) {
+// What the rows of a part are.
+struct PartKind {
+    const char* name;
+    const char* at;  // what the bucket is found by
+    bool is_event;
+};
+constexpr PartKind kMonths = {"month", "e.start", false};
+constexpr PartKind kDays = {"day", "e.start", false};
+constexpr PartKind kHours = {"hour", "h.start", false};
+constexpr PartKind kDeltas = {"delta", "e.first_timestamp", false};
+constexpr PartKind kEvents = {"event", "e.\"timestamp\"", true};
+constexpr PartKind kVoids = {"correction", "e.\"timestamp\"", true};
+
+// Starts a part: SELECT and what is told apart. The rows are of alias e.
+void begin_part(SourceText* text, const PartKind& kind) {
     const UsageScope* scope = text->source->scope;
     StringInfo sql = &text->query->sql;
+    const char* at = kind.at;
     appendStringInfoString(sql, text->first ? "SELECT " : " UNION ALL SELECT ");
     text->first = false;
+    if (scope->explains)
+        appendStringInfo(sql, "'%s'::pg_catalog.text AS k, %s AS et, %s AS eu, e.dimensions AS ed, %s AS ei, ",
+                         kind.name, kind.at,
+                         std::strcmp(cell_table(scope), kTotals) == 0 && !kind.is_event &&
+                                 &kind != &kDeltas
+                             ? "NULL::pg_catalog.text"
+                             : "e.user_id",
+                         kind.is_event ? "e.id" : "NULL::pg_catalog.int8");
     if (scope->has_bucket)
         appendStringInfo(sql, "meter.bucket_start(%s, $%d, $%d) AS b, ", at, text->bucket,
                          text->zone);
@@ -378,26 +426,26 @@ void append_scope(SourceText* text) {
     append_scope(text->query, text->source->scope, text->meter, text->user);
 }
 
-const char* cell_table(const UsageScope* scope) {
-    return scope->has_user || tells_users(scope) ? "meter.rollup" : "meter.rollup_total";
-}
-
-// The columns with numbers, of each kind of row: always, of the first event, and of value x time.
+// The columns with numbers, of each kind of row: always, of the first event, of value x time, and
+// the digest.
 struct Numbers {
     const char* always;
     const char* first;
     const char* time;
+    const char* digest;
 };
+constexpr const char* kStoredDigest = ", e.event_digest AS g";
 constexpr Numbers kCellNumbers = {
     "e.event_count AS n, e.value_sum AS s, e.value_min AS lo, e.value_max AS hi, "
     "e.last_value AS v, e.last_timestamp AS at, e.last_id AS id",
     ", e.first_timestamp AS f",
-    ", e.value_time + e.value_sum * (EXTRACT(epoch FROM e.start) * 1000000) AS w"};
+    ", e.value_time + e.value_sum * (EXTRACT(epoch FROM e.start) * 1000000) AS w", kStoredDigest};
 constexpr Numbers kHourNumbers = {
     "h.event_count AS n, h.value_sum AS s, h.value_min AS lo, h.value_max AS hi, "
     "h.last_value AS v, h.last_timestamp AS at, h.last_id AS id",
     ", h.first_timestamp AS f",
-    ", h.value_time + h.value_sum * (EXTRACT(epoch FROM h.start) * 1000000) AS w"};
+    ", h.value_time + h.value_sum * (EXTRACT(epoch FROM h.start) * 1000000) AS w",
+    ""};  // hours have none: a question for digests is cut without them
 constexpr Numbers kDeltaNumbers = {
     "e.event_count AS n, e.value_sum AS s, COALESCE(e.value_min, e.value_sum) AS lo, "
     "COALESCE(e.value_max, e.value_sum) AS hi, COALESCE(e.last_value, e.value_sum) AS v, "
@@ -405,11 +453,19 @@ constexpr Numbers kDeltaNumbers = {
     ", e.first_timestamp AS f",
     ", COALESCE(e.value_time + e.value_sum * (EXTRACT(epoch FROM "
     "pg_catalog.date_trunc('hour', e.first_timestamp, 'UTC')) * 1000000), "
-    "e.value_sum * (EXTRACT(epoch FROM e.first_timestamp) * 1000000)) AS w"};
+    "e.value_sum * (EXTRACT(epoch FROM e.first_timestamp) * 1000000)) AS w",
+    kStoredDigest};
 constexpr Numbers kEventNumbers = {
     "1::pg_catalog.int8 AS n, e.value AS s, e.value AS lo, e.value AS hi, e.value AS v, "
     "e.\"timestamp\" AS at, e.id",
-    ", e.\"timestamp\" AS f", ", e.value * (EXTRACT(epoch FROM e.\"timestamp\") * 1000000) AS w"};
+    ", e.\"timestamp\" AS f", ", e.value * (EXTRACT(epoch FROM e.\"timestamp\") * 1000000) AS w",
+    ", meter.event_digest(e.id, e.\"timestamp\", e.value, e.dimensions) AS g"};
+// A row that takes an event back. Where an order is asked for there is none.
+constexpr Numbers kVoidNumbers = {
+    "-1::pg_catalog.int8 AS n, -e.value AS s, e.value AS lo, e.value AS hi, e.value AS v, "
+    "e.\"timestamp\" AS at, e.id",
+    ", e.\"timestamp\" AS f", ", -e.value * (EXTRACT(epoch FROM e.\"timestamp\") * 1000000) AS w",
+    ", meter.negate_digest(meter.event_digest(e.id, e.\"timestamp\", e.value, e.dimensions)) AS g"};
 
 void append_numbers(SourceText* text, const Numbers& numbers) {
     const UsageScope* scope = text->source->scope;
@@ -419,6 +475,14 @@ void append_numbers(SourceText* text, const Numbers& numbers) {
         appendStringInfoString(sql, numbers.first);
     if (scope->needs_time)
         appendStringInfoString(sql, numbers.time);
+    if (scope->needs_digest)
+        appendStringInfoString(sql, numbers.digest);
+}
+
+// The condition that an event is not voided, where voided ones are left out.
+void append_not_voided(SourceText* text) {
+    if (text->source->has_voids && text->source->scope->needs_order)
+        appendStringInfoString(&text->query->sql, " AND NOT " METER_IS_VOIDED("e"));
 }
 
 int time_parameter(QueryText* query, int64 unix_micros) {
@@ -458,7 +522,7 @@ Datum start_array(const std::vector<TimeSpan>& spans, bool months) {
 void append_cells(SourceText* text, char grain, const std::vector<TimeSpan>& spans) {
     if (spans.empty())
         return;
-    begin_part(text, "e.start");
+    begin_part(text, grain == 'm' ? kMonths : kDays);
     append_numbers(text, kCellNumbers);
     StringInfo sql = &text->query->sql;
     appendStringInfo(
@@ -468,11 +532,32 @@ void append_cells(SourceText* text, char grain, const std::vector<TimeSpan>& spa
     append_scope(text);
 }
 
+// Hours of days' cells one by one, to explain a number.
+void append_each_hour(SourceText* text, const std::vector<TimeSpan>& spans) {
+    begin_part(text, kHours);
+    append_numbers(text, kHourNumbers);
+    QueryText* query = text->query;
+    appendStringInfo(
+        &query->sql,
+        " FROM %s e, LATERAL meter.cell_hours(e.start, e.first_timestamp, e.last_timestamp, "
+        "e.event_count, e.last_id, e.value_sum, e.value_min, e.value_max, e.last_value, e.hours) "
+        "AS h WHERE e.grain = 'd' AND e.start = ANY ($%d) AND h.start OPERATOR(pg_catalog.<@) ",
+        cell_table(text->source->scope),
+        add_parameter(query, TIMESTAMPTZARRAYOID, start_array(spans, false)));
+    append_multirange(query, spans);
+    appendStringInfoString(&query->sql, " AND ");
+    append_scope(text);
+}
+
 // The hours of days' cells, added up by bucket within each group that the question tells apart.
 void append_hours(SourceText* text, const std::vector<TimeSpan>& spans) {
     if (spans.empty())
         return;
     const UsageScope* scope = text->source->scope;
+    if (scope->explains) {
+        append_each_hour(text, spans);
+        return;
+    }
     const std::vector<BucketPiece>& pieces = *text->source->hour_pieces;
     QueryText* query = text->query;
     StringInfo sql = &query->sql;
@@ -516,7 +601,7 @@ void append_deltas(SourceText* text, const std::vector<TimeSpan>& whole,
                    const std::vector<TimeSpan>& parts) {
     if (whole.empty())
         return;
-    begin_part(text, "e.first_timestamp");
+    begin_part(text, kDeltas);
     append_numbers(text, kDeltaNumbers);
     StringInfo sql = &text->query->sql;
     appendStringInfo(sql,
@@ -546,17 +631,18 @@ void append_events(SourceText* text, const std::vector<TimeSpan>& spans) {
         return;
     if (spans.size() <= kMostParts) {
         for (const TimeSpan& span : spans) {
-            begin_part(text, "e.\"timestamp\"");
+            begin_part(text, kEvents);
             append_numbers(text, kEventNumbers);
             appendStringInfo(sql,
                              " FROM meter.meter_event e WHERE e.\"timestamp\" >= $%d "
                              "AND e.\"timestamp\" < $%d AND ",
                              time_parameter(query, span.start), time_parameter(query, span.end));
             append_scope(text);
+            append_not_voided(text);
         }
         return;
     }
-    begin_part(text, "e.\"timestamp\"");
+    begin_part(text, kEvents);
     append_numbers(text, kEventNumbers);
     appendStringInfoString(sql, " FROM ");
     append_spans(query, spans, "k");
@@ -567,7 +653,30 @@ void append_events(SourceText* text, const std::vector<TimeSpan>& spans) {
                      time_parameter(query, spans.front().start),
                      time_parameter(query, spans.back().end));
     append_scope(text);
+    append_not_voided(text);
     appendStringInfoString(sql, " OFFSET '0') AS e");
+}
+
+// The voided events of spans, which are taken back from their events; with `sparse` those of users
+// without day cells alone.
+void append_voids(SourceText* text, const std::vector<TimeSpan>& spans, bool sparse) {
+    const UsageSource* source = text->source;
+    if (spans.empty() || !source->has_voids || source->scope->needs_order)
+        return;
+    begin_part(text, kVoids);
+    append_numbers(text, kVoidNumbers);
+    StringInfo sql = &text->query->sql;
+    appendStringInfoString(sql, " FROM " METER_VOIDED_EVENTS " AS e, ");
+    append_spans(text->query, spans, "k");
+    appendStringInfo(sql,
+                     "%s WHERE e.\"timestamp\" >= k.start AND e.\"timestamp\" < k.stop AND ",
+                     sparse ? ", sparse" : "");
+    append_scope(text);
+    if (sparse)
+        appendStringInfoString(sql,
+                               " AND e.meter_id = sparse.meter_id AND e.user_id = sparse.user_id "
+                               "AND e.\"timestamp\" >= sparse.start "
+                               "AND e.\"timestamp\" < sparse.stop");
 }
 
 // The users' months without day cells, or without those of its first days, as "sparse": from start
@@ -597,7 +706,7 @@ void append_sparse(SourceText* text) {
 void append_sparse_events(SourceText* text, const std::vector<TimeSpan>& parts) {
     QueryText* query = text->query;
     StringInfo sql = &query->sql;
-    begin_part(text, "e.\"timestamp\"");
+    begin_part(text, kEvents);
     append_numbers(text, kEventNumbers);
     appendStringInfoString(sql, " FROM sparse, ");
     append_spans(query, parts, "k");
@@ -610,6 +719,7 @@ void append_sparse_events(SourceText* text, const std::vector<TimeSpan>& parts) 
                      time_parameter(query, parts.front().start),
                      time_parameter(query, parts.back().end));
     append_filters(query, *text->source->scope->filters);
+    append_not_voided(text);
     appendStringInfoString(
         sql, " OFFSET '0') AS e WHERE k.start < sparse.stop AND k.stop > sparse.start");
 }
@@ -640,12 +750,15 @@ void append_source(QueryText* query, const UsageSource& source, int bucket, int 
     append_hours(&text, cut.hours);
     append_deltas(&text, *whole, *parts);
     append_events(&text, cut.raw);
-    if (!source.mixed_months->empty())
+    append_voids(&text, cut.raw, false);
+    if (!source.mixed_months->empty()) {
         append_sparse_events(&text, *parts);
+        append_voids(&text, *parts, true);
+    }
     if (text.first) {
         // Nothing can be there; the columns have to be.
         text.has_metadata = false;
-        begin_part(&text, "e.first_timestamp");
+        begin_part(&text, kDeltas);
         append_numbers(&text, kDeltaNumbers);
         appendStringInfoString(&query->sql, " FROM meter.rollup_pending e WHERE false");
     }

@@ -41,10 +41,13 @@ struct UsageScope {
     Datum zone_name;    // text
     ZoneTransitions* zone;
     bool needs_order;  // minimum, maximum, last or first is asked for, which a dirty cell cannot
-                       // tell
+                       // tell, or what a void does not have: voided events are left out, not taken
+                       // back
     bool needs_first;
     bool needs_time;    // the sum of value x time is asked for
     Property property;  // that is told apart like a dimension; of no kind: none
+    bool needs_digest;  // the sum of the events' digests is asked for, which hours do not have
+    bool explains;      // each row is to say what it is
 };
 
 // How a scope's period is cut.
@@ -56,6 +59,7 @@ struct UsageSource {
     // Months of which some users have no day cells while others do; empty where the cut has taken
     // that into account.
     std::vector<TimeSpan>* mixed_months;
+    bool has_voids;  // some of the events may be voided
 };
 
 // Finds out what the rollups cover of a scope. Runs within an SPI connection, under the snapshot of
@@ -82,8 +86,12 @@ void append_scope(QueryText* query, const UsageScope* scope, int meter, int user
 //   (jsonb) its dimensions, each where they are told apart;
 //   n events, of which s, lo and hi are sum, minimum and maximum of the values; v is the value of
 //   the last one, whose timestamp and id are at and id;
-//   p (jsonb, of the user text) the property, null where it is missing; f, where the first event is asked for, the
-//   timestamp of the first; w, where value x time is, the sum of value x microseconds since 1970.
+//   p (jsonb, of the user text) the property, null where it is missing; f, where the first event is
+//   asked for, the timestamp of the first; w, where value x time is, the sum of value x
+//   microseconds since 1970; g, where it is, the sum of the events' digests;
+//   where the scope explains: k (text) what the row is, et (timestamptz) when, eu (text) whose, ed
+//   (jsonb) its dimensions, and ei (int8) the event that it is.
+// Voided events are left out where an order is asked for, else taken back by rows of their own.
 // `bucket`, `zone` and `names` are the numbers of the parameters with the names.
 void append_source(QueryText* query, const UsageSource& source, int bucket, int zone,
                    const int* names);

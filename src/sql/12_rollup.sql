@@ -12,6 +12,7 @@ CREATE TABLE meter.rollup_pending (
     meter_id integer NOT NULL,
     generation integer NOT NULL,
     digest uuid NOT NULL,
+    event_digest uuid NOT NULL,
     user_id text COLLATE "C" NOT NULL,
     value_sum numeric NOT NULL,
     dimensions jsonb NOT NULL,
@@ -20,6 +21,7 @@ CREATE TABLE meter.rollup_pending (
     last_value numeric,
     value_time numeric,
     dirty boolean,
+    voided boolean,
     fold_error text
 );
 -- By generation first: a reader then looks at open generations alone, and not at the deltas folded
@@ -36,6 +38,7 @@ COMMENT ON COLUMN meter.rollup_pending.last_timestamp IS 'the latest timestamp; 
 COMMENT ON COLUMN meter.rollup_pending.meter_id IS 'the meter, meter.meter.id';
 COMMENT ON COLUMN meter.rollup_pending.generation IS 'when the delta was written, coarsely: see meter.rollup_generation; -1: it was set aside; -2 and below: a fold added it up, see meter.rollup_state';
 COMMENT ON COLUMN meter.rollup_pending.digest IS 'the first 16 bytes of SHA-256 of the canonical dimensions';
+COMMENT ON COLUMN meter.rollup_pending.event_digest IS 'the sum of the events'' digests, see meter.event_digest';
 COMMENT ON COLUMN meter.rollup_pending.user_id IS 'who used';
 COMMENT ON COLUMN meter.rollup_pending.value_sum IS 'the sum of the values';
 COMMENT ON COLUMN meter.rollup_pending.dimensions IS 'the events'' dimensions';
@@ -44,6 +47,7 @@ COMMENT ON COLUMN meter.rollup_pending.value_max IS 'the greatest value; null: t
 COMMENT ON COLUMN meter.rollup_pending.last_value IS 'the value of the last event; null: the sum';
 COMMENT ON COLUMN meter.rollup_pending.value_time IS 'the sum of value times microseconds since the start of the hour; null: it follows from sum and timestamp';
 COMMENT ON COLUMN meter.rollup_pending.dirty IS 'true: minimum, maximum and last of the cells that take this are to be read from the events; null: no';
+COMMENT ON COLUMN meter.rollup_pending.voided IS 'true: the delta takes back voided events: count, sums and event_digest are negative, minimum, maximum and times those of what was voided; null: no';
 COMMENT ON COLUMN meter.rollup_pending.fold_error IS 'why the delta could not be folded; it is set aside, counted by every query as before, and not tried again';
 COMMENT ON INDEX meter.rollup_pending_idx IS 'one user''s deltas, or all, of the open generations';
 
@@ -89,6 +93,7 @@ CREATE TABLE meter.rollup (
     event_count bigint NOT NULL,
     last_id bigint NOT NULL,
     digest uuid NOT NULL,
+    event_digest uuid NOT NULL,
     meter_id integer NOT NULL,
     grain "char" NOT NULL,
     dirty boolean NOT NULL,
@@ -109,9 +114,10 @@ COMMENT ON COLUMN meter.rollup.start IS 'the start of the month or day';
 COMMENT ON COLUMN meter.rollup.event_count IS 'how many events there are';
 COMMENT ON COLUMN meter.rollup.last_id IS 'the id of the last event by (timestamp, id)';
 COMMENT ON COLUMN meter.rollup.digest IS 'the first 16 bytes of SHA-256 of the canonical dimensions';
+COMMENT ON COLUMN meter.rollup.event_digest IS 'the sum of the events'' digests, see meter.event_digest';
 COMMENT ON COLUMN meter.rollup.meter_id IS 'the meter, meter.meter.id';
 COMMENT ON COLUMN meter.rollup.grain IS 'm: a month, d: a day, in UTC';
-COMMENT ON COLUMN meter.rollup.dirty IS 'whether minimum, maximum and last are to be read from the events';
+COMMENT ON COLUMN meter.rollup.dirty IS 'whether minimum, maximum and last are to be read from the events, of the cell or of an hour of it: a voided event may have been one of them';
 COMMENT ON COLUMN meter.rollup.user_id IS 'who used';
 COMMENT ON COLUMN meter.rollup.value_sum IS 'the sum of the values';
 COMMENT ON COLUMN meter.rollup.value_min IS 'the least value';
@@ -129,6 +135,7 @@ CREATE TABLE meter.rollup_total (
     event_count bigint NOT NULL,
     last_id bigint NOT NULL,
     digest uuid NOT NULL,
+    event_digest uuid NOT NULL,
     meter_id integer NOT NULL,
     grain "char" NOT NULL,
     dirty boolean NOT NULL,
@@ -148,9 +155,10 @@ COMMENT ON COLUMN meter.rollup_total.start IS 'the start of the month or day';
 COMMENT ON COLUMN meter.rollup_total.event_count IS 'how many events there are';
 COMMENT ON COLUMN meter.rollup_total.last_id IS 'the id of the last event by (timestamp, id)';
 COMMENT ON COLUMN meter.rollup_total.digest IS 'the first 16 bytes of SHA-256 of the canonical dimensions';
+COMMENT ON COLUMN meter.rollup_total.event_digest IS 'the sum of the events'' digests, see meter.event_digest';
 COMMENT ON COLUMN meter.rollup_total.meter_id IS 'the meter, meter.meter.id';
 COMMENT ON COLUMN meter.rollup_total.grain IS 'm: a month, d: a day, in UTC';
-COMMENT ON COLUMN meter.rollup_total.dirty IS 'whether minimum, maximum and last are to be read from the events';
+COMMENT ON COLUMN meter.rollup_total.dirty IS 'whether minimum, maximum and last are to be read from the events, of the cell or of an hour of it: a voided event may have been one of them';
 COMMENT ON COLUMN meter.rollup_total.value_sum IS 'the sum of the values';
 COMMENT ON COLUMN meter.rollup_total.value_min IS 'the least value';
 COMMENT ON COLUMN meter.rollup_total.value_max IS 'the greatest value';
@@ -191,7 +199,7 @@ COMMENT ON COLUMN meter.rollup_month.last_timestamp IS 'the latest timestamp';
 COMMENT ON COLUMN meter.rollup_month.event_count IS 'how many events there are';
 COMMENT ON COLUMN meter.rollup_month.cells IS 'how many cells meter.rollup_total has for the month: how many sets of dimensions there are';
 COMMENT ON COLUMN meter.rollup_month.meter_id IS 'the meter, meter.meter.id';
-COMMENT ON COLUMN meter.rollup_month.dirty IS 'whether a cell of the month is dirty';
+COMMENT ON COLUMN meter.rollup_month.dirty IS 'whether a cell of the month, or of a day of it, is dirty';
 COMMENT ON CONSTRAINT rollup_month_pkey ON meter.rollup_month IS 'a meter''s months';
 
 CREATE TABLE meter.rollup_meter (

@@ -3,6 +3,7 @@
 CREATE TABLE meter.retention (
     horizon timestamptz NOT NULL,
     one boolean NOT NULL DEFAULT true,
+    dropped timestamptz,
     CONSTRAINT retention_pkey PRIMARY KEY (one),
     CONSTRAINT retention_one_check CHECK (one),
     CONSTRAINT retention_horizon_check CHECK (pg_catalog.isfinite(horizon))
@@ -12,6 +13,8 @@ COMMENT ON TABLE meter.retention IS
 COMMENT ON COLUMN meter.retention.horizon IS
 'events before this are dropped, or about to be: none is recorded any more, and usage of that time comes from the rollups alone';
 COMMENT ON COLUMN meter.retention.one IS 'true: there is one row at the most';
+COMMENT ON COLUMN meter.retention.dropped IS
+'the same once no event before is recorded any more, and what was late for closed periods was looked for: only then are events deleted; null: never yet';
 COMMENT ON CONSTRAINT retention_pkey ON meter.retention IS 'one row at the most';
 
 -- Sessions cache the horizon.

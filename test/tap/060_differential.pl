@@ -37,7 +37,9 @@ statement_timeout = '60s'
 meter.max_cells = 150
 CONF
 $node->start;
-$node->safe_psql('postgres', join "\n", 'CREATE EXTENSION meter;', 'CREATE TABLE stop ();', 'SET client_min_messages = warning;',
+$node->safe_psql('postgres', join "\n", 'CREATE EXTENSION meter;', 'CREATE TABLE stop ();',
+	# The events that count.
+	'CREATE VIEW live AS SELECT * FROM meter.meter_event AS e WHERE NOT EXISTS (SELECT FROM meter.event_void AS v WHERE (v.user_id, v.meter_id, v.event_timestamp, v.event_id) = (e.user_id, e.meter_id, e."timestamp", e.id));', 'SET client_min_messages = warning;',
 	(map {
 		my $meter = $Differential::Events::METERS{$_};
 		"SELECT meter.create_meter('$_', '$meter->{aggregation}', '{" . join(',', @{ $meter->{dimensions} }) . "}', property => " . quoted($meter->{property}) . ', rounding => ' . quoted($meter->{rounding})
@@ -147,7 +149,7 @@ sub start
 
 # What a writer may be told: of a key with another payload, of the value it gets wrong on purpose, of
 # what follows in that transaction, and of a key that another session records meanwhile.
-my $expected = qr/idempotency key .* (?:was|is) |NaN|current transaction is aborted|prepared transaction with identifier .* does not exist|could not serialize access|savepoint .* does not exist/;
+my $expected = qr/idempotency key .* (?:was|is) |NaN|current transaction is aborted|prepared transaction with identifier .* does not exist|could not serialize access|is amended|savepoint .* does not exist/;
 
 my ($answers, $rows, $full, $verifications) = (0, 0, 0, 0);
 my @differences;
@@ -330,6 +332,8 @@ note("$answers answers with $rows rows, $verifications verifications, "
 	  . $node->safe_psql('postgres', 'SELECT count(*) FROM meter.meter_event') . ' events');
 cmp_ok($answers, '>=', $questions, 'there were questions enough');
 cmp_ok($full, '>', $questions / 3, 'many an answer has several rows');
+cmp_ok($node->safe_psql('postgres', "SELECT count(*) FILTER (WHERE replaced_by IS NULL) FROM meter.event_void"), '>', 20, 'events were voided');
+cmp_ok($node->safe_psql('postgres', "SELECT count(replaced_by) FROM meter.event_void"), '>', 20, 'and amended');
 cmp_ok($verifications, '>', 4, 'and the rollups were verified all along');
 note('left out: ' . $node->safe_psql('postgres', q(SELECT string_agg(event_name || ' ' || left_out::text, ', ') FROM meter.rollup_meter JOIN meter.meter ON id = meter_id)));
 like(slurp_file($node->logfile), qr/leave out dimensions with too many values/, 'a fold left out a dimension by itself');

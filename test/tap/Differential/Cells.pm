@@ -32,21 +32,24 @@ sub check
 	my $hour = "date_trunc('hour', first_timestamp, 'UTC')";
 	my $pending_start = $start->('first_timestamp');
 	my $event_start = $start->('"timestamp"');
-	my $columns = 'meter_id, u, start, d::text, n, trim_scale(s)::text, trim_scale(t)::text, trim_scale(low)::text, trim_scale(high)::text, first, last, id, trim_scale(v)::text';
+	my $columns = 'meter_id, u, start, d::text, n, trim_scale(s)::text AS s, trim_scale(t)::text AS t, g, dirty,'
+	  . join(',', map { " CASE WHEN NOT dirty THEN $_ END" } 'trim_scale(low)::text', 'trim_scale(high)::text', 'first', 'last', 'id', 'trim_scale(v)::text');
 	my $ours = "SELECT $columns FROM (SELECT meter_id, u, start, dimensions AS d, sum(event_count)::bigint AS n, sum(value_sum) AS s, sum(value_time) AS t,"
+	  . ' meter.sum_digests(event_digest)::text AS g, bool_or(dirty) AS dirty,'
 	  . ' min(value_min) AS low, max(value_max) AS high, min(first_timestamp) AS first, max(last_timestamp) AS last,'
 	  . ' (array_agg(last_id ORDER BY last_timestamp DESC, last_id DESC))[1] AS id, (array_agg(last_value ORDER BY last_timestamp DESC, last_id DESC))[1] AS v'
-	  . " FROM (SELECT meter_id, $user AS u, user_id, start, $named, event_count, value_sum, value_time, value_min, value_max, first_timestamp, last_timestamp, last_id, last_value"
+	  . " FROM (SELECT meter_id, $user AS u, user_id, start, $named, event_count, event_digest, dirty, value_sum, value_time, value_min, value_max, first_timestamp, last_timestamp, last_id, last_value"
 	  . " FROM " . ($by_user ? "meter.$table AS e" : "(SELECT *, NULL::text AS user_id FROM meter.$table) AS e") . " WHERE grain = '$grain'"
-	  . " UNION ALL SELECT meter_id, $user, user_id, $pending_start, $named, event_count, value_sum,"
+	  . " UNION ALL SELECT meter_id, $user, user_id, $pending_start, $named, event_count, event_digest, dirty IS TRUE OR voided IS TRUE, value_sum,"
 	  . ' COALESCE(value_time, value_sum * ' . micros('first_timestamp', $hour) . ') + value_sum * ' . micros($hour, $pending_start)
 	  . ', COALESCE(value_min, value_sum), COALESCE(value_max, value_sum), first_timestamp, COALESCE(last_timestamp, first_timestamp), last_id, COALESCE(last_value, value_sum)'
-	  . " FROM meter.rollup_pending AS e) AS x$covered GROUP BY meter_id, u, start, dimensions) AS y";
-	my $plain = "plain AS (SELECT $columns FROM (SELECT meter_id, u, start, dimensions AS d, count(*) AS n, sum(value) AS s, sum(value * "
+	  . " FROM meter.rollup_pending AS e) AS x$covered GROUP BY meter_id, u, start, dimensions HAVING sum(event_count) <> 0 OR sum(value_sum) <> 0) AS y";
+	# What a cell does not claim to know is not compared.
+	my $plain = "plain AS (SELECT $columns FROM (SELECT y.*, COALESCE(o.dirty, false) AS dirty FROM (SELECT meter_id, u, start, dimensions AS d, count(*) AS n, meter.sum_digests(g)::text AS g, sum(value) AS s, sum(value * "
 	  . micros('"timestamp"', 'start') . ') AS t, min(value) AS low, max(value) AS high, min("timestamp") AS first, max("timestamp") AS last,'
 	  . ' (array_agg(id ORDER BY "timestamp" DESC, id DESC))[1] AS id, (array_agg(value ORDER BY "timestamp" DESC, id DESC))[1] AS v'
-	  . " FROM (SELECT meter_id, $user AS u, user_id, $event_start AS start, $named, value, \"timestamp\", id FROM meter.meter_event AS e) AS x$covered"
-	  . ' GROUP BY meter_id, u, start, dimensions) AS y)';
+	  . " FROM (SELECT meter_id, $user AS u, user_id, $event_start AS start, $named, value, \"timestamp\", id, meter.event_digest(id, \"timestamp\", value, dimensions) AS g FROM live AS e) AS x$covered"
+	  . ' GROUP BY meter_id, u, start, dimensions) AS y LEFT JOIN ours AS o ON (o.meter_id, o.start, o.d) = (y.meter_id, y.start, y.d::text) AND o.u IS NOT DISTINCT FROM y.u) AS z)';
 	return Differential::Question::compared($number, $ours, $plain);
 }
 

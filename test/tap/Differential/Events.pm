@@ -175,6 +175,23 @@ sub batch
 		$array->('timestamptz', sub { quoted(literal($_[0]{time})) }), $array->('jsonb', sub { quoted($_[0]{metadata} // '{}') })) . ')';
 }
 
+# The statement that voids or amends some events, of those that count just then: the next after some
+# instant, or those of a user that minimum, maximum or last may be of.
+sub correction
+{
+	my ($self, $most) = @_;
+	my $random = $self->{random};
+	my $where = 'e."timestamp" >= ' . quoted(literal($random->chance(50) ? $self->timestamp : $random->pick(@{ $self->{times} }))) . ' ORDER BY e."timestamp", e.id';
+	$where = 'e.user_id = ' . quoted($self->user) . ' AND m.event_name = ' . quoted($random->pick(@METERS)) . ' ORDER BY ' . $random->pick('e.value', 'e.value DESC', 'e."timestamp"', 'e."timestamp" DESC') . ', e.id'
+	  if $random->chance(50);
+	my $some = 'FROM (SELECT m.event_name, e.* FROM live AS e JOIN meter.meter AS m ON m.id = e.meter_id WHERE m.org = ' . "'default' AND %s$where LIMIT " . (1 + $random->number($most)) . ') AS x';
+	return 'SELECT count(meter.void_event(event_name, user_id, id, "timestamp", ' . "'random')) " . sprintf($some, '') . ';' if $random->chance(60);
+	my @changes = $random->some('value => ' . (1_000_000 + $random->number(1_000_000_000)), $random->chance(50) ? 'event_time => ' . quoted(literal($self->timestamp)) : 'value => -' . $random->number(1_000_000_000));
+	splice @changes, 1 if @changes > 1 && !(grep { /^event_time/ } @changes);
+	@changes = ('value => ' . $random->number(1_000_000_000) . '.5') unless @changes;
+	return 'SELECT count(meter.amend_event(event_name, user_id, idempotency, ' . join(', ', @changes) . ", reason => 'random')) " . sprintf($some, 'e.idempotency IS NOT NULL AND ') . ';';
+}
+
 # One statement that records up to $most events; or ten times as many, of one user with one set of
 # dimensions: where usage is dense there are cells for days.
 sub statement
@@ -182,6 +199,7 @@ sub statement
 	my ($self, $most) = @_;
 	my $random = $self->{random};
 	return $self->burst(10 * $most) if $random->chance(4);
+	return $self->correction($most) if $random->chance(12);
 	return single($self->event) if $random->chance(50);
 	my @events = map { $self->event } 1 .. 1 + $random->number($most);
 	if ($random->chance(20))

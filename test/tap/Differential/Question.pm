@@ -179,7 +179,7 @@ sub usage
 	my $zero = $how =~ /^(?:sum|count|unique_count)$/ ? '0' : 'NULL::numeric';
 	my $of = property($property // $meter{property});
 	my $since = $how eq 'weighted_sum' ? '' : " AND \"timestamp\" >= $from";
-	my $plain = "source AS (SELECT \"timestamp\" AS t, id, user_id, value, dimensions, $of AS p FROM meter.meter_event"
+	my $plain = "source AS (SELECT \"timestamp\" AS t, id, user_id, value, dimensions, $of AS p FROM live"
 	  . " WHERE meter_id = (SELECT id FROM meter.meter WHERE org = 'default' AND event_name = " . quoted($meter) . ')'
 	  . "$since AND \"timestamp\" < $to AND $condition" . (defined $user ? ' AND user_id = ' . quoted($user) : '') . '), '
 	  . "grouped AS (SELECT s, e, u, d, " . ($how eq 'weighted_sum' ? "0 AS v" : aggregate($how) . ' AS v') . ", count(*) AS n FROM (SELECT $bounds[0] AS s, $bounds[1] AS e, $who"
@@ -236,7 +236,7 @@ sub report
 	  . " count(*) FILTER (WHERE t >= $from) AS n, COALESCE(sum(value) FILTER (WHERE t < $from), 0) AS balance"
 	  . ' FROM (SELECT event_name, aggregation, e.id, "timestamp" AS t, user_id, value, CASE event_name'
 	  . join('', map { ' WHEN ' . quoted($_) . ' THEN ' . property($of{$_}{property}) =~ s/dimensions/e.dimensions/r } grep { $of{$_}{property} } sort keys %of) . ' END AS p'
-	  . ' FROM meter.meter_event AS e JOIN meter.meter AS m ON m.id = e.meter_id'
+	  . ' FROM live AS e JOIN meter.meter AS m ON m.id = e.meter_id'
 	  . " WHERE org = 'default' AND (\"timestamp\" >= $from OR aggregation = 'weighted_sum' AND $from < $to) AND \"timestamp\" < $to" . (defined $user ? ' AND user_id = ' . quoted($user) : '')
 	  . ') AS x GROUP BY event_name, aggregation, user_id), plain AS (SELECT row_number() OVER (ORDER BY event_name, user_id), event_name, user_id, (CASE event_name'
 	  . join('', map { ' WHEN ' . quoted($_) . ' THEN ' . rounded('v', $of{$_}{rounding}, $of{$_}{precision}) } grep { $of{$_}{rounding} } sort keys %of)
