@@ -128,7 +128,7 @@ FROM (VALUES
     ('empty org', $$'', 'n', 'e', 'sum', 'usd', '{}', '{}'$$),
     ('empty name', $$'o', '', 'e', 'sum', 'usd', '{}', '{}'$$),
     ('long event_name', $$'o', 'n', repeat('x', 256), 'sum', 'usd', '{}', '{}'$$),
-    ('aggregation', $$'o', 'n', 'e', 'max', 'usd', '{}', '{}'$$),
+    ('aggregation', $$'o', 'n', 'e', 'median', 'usd', '{}', '{}'$$),
     ('currency', $$'o', 'n', 'e', 'sum', '', '{}', '{}'$$),
     ('dimension user_id', $$'o', 'n', 'e', 'sum', 'usd', '{user_id}', '{}'$$),
     ('dimension twice', $$'o', 'n', 'e', 'sum', 'usd', '{a,a}', '{}'$$),

@@ -149,7 +149,7 @@ void append_weighted_source(QueryText* query, const UsageQuestion* question,
     append_source(query, question->source, parameters.bucket, parameters.zone, parameters.names);
     appendStringInfoString(sql, " AS told UNION ALL SELECT ");
     if (scope.has_bucket) {
-        const TimeZone& zone = scope.zone->covering(start, to_unix_micros(scope.period.end));
+        const TimeZone& zone = scope.zone->covering(start, start);
         appendStringInfo(
             sql, "$%d, ",
             add_parameter(

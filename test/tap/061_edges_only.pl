@@ -62,13 +62,18 @@ sub ask
 {
 	my ($arguments, $condition, @before) = @_;
 	my ($aggregation) = $arguments =~ /aggregation => '(\w+)'/;
-	my $plain_value = !$aggregation ? 'sum(value)' : $aggregation eq 'last' ? '(array_agg(value ORDER BY "timestamp" DESC, id DESC))[1]' : "$aggregation(value)";
+	my ($start, $end) = map { "extract(epoch FROM timestamptz '$_')" } $arguments =~ /'([\d-]+(?: [\d:.]+)?)', '([\d-]+(?: [\d:.]+)?)'/;
+	my $plain_value = !$aggregation ? 'sum(value)'
+	  : $aggregation eq 'unique_count' ? 'count(DISTINCT ' . ($arguments =~ /property => 'user_id'/ ? 'user_id' : q(dimensions -> 'model')) . ')'
+	  : $aggregation eq 'weighted_sum' ? qq(round(sum(value * ($end - GREATEST(extract(epoch FROM "timestamp"), $start))) * 1000000, 20) / (($end - $start) * 1000000))
+	  : $aggregation eq 'first' ? '(array_agg(value ORDER BY "timestamp", id))[1]'
+	  : $aggregation eq 'last' ? '(array_agg(value ORDER BY "timestamp" DESC, id DESC))[1]' : "$aggregation(value)";
 	my ($status, $out, $err) = $node->psql('postgres', join "\n", "LOAD 'auto_explain';", 'BEGIN;', map({ "$_;" } @before), "$fetched;",
 		"SET LOCAL auto_explain.log_min_duration = 0; SET LOCAL auto_explain.log_analyze = on; SET LOCAL auto_explain.log_timing = off;",
 		"SET LOCAL auto_explain.log_nested_statements = on; SET LOCAL auto_explain.log_format = json; SET LOCAL client_min_messages = log;",
 		"SELECT 'answer', sum(value), sum(event_count) FROM meter.usage($arguments);",
 		"SET LOCAL auto_explain.log_min_duration = -1; SET LOCAL client_min_messages = error;", "$fetched;",
-		"SELECT 'plain', $plain_value, count(*) FROM meter.meter_event WHERE $condition;", 'ROLLBACK;');
+		"SELECT 'plain', $plain_value, count(*) FILTER (WHERE " . ($aggregation && $aggregation eq 'weighted_sum' ? qq(extract(epoch FROM "timestamp") >= $start) : 'true') . ") FROM meter.meter_event WHERE $condition;", 'ROLLBACK;');
 	die $err if $status != 0;
 	my @lines = split /\n/, $out;
 	my ($before, $after) = map { [ split /\|/ ] } grep { /^\d+\|\d+\|\d+$/ } @lines;
@@ -139,6 +144,24 @@ for ([ 'all is folded' ], [ 'a delta is pending', $pending ])
 	none("$when: a month's totals by day", q('tokens', '2026-01-01', '2026-02-01', group_by => '{model}', bucket => 'day'), "$tokens AND $january", @before);
 	none("$when: $_", "'tokens', '2026-01-01', '2026-02-01', 'dense', aggregation => '$_'", "$tokens AND $january AND user_id = 'dense'", @before) for qw(last max min);
 }
+# How many models and users there are, and the level of a month with the balance of all before it.
+for ([ 'all is folded' ], [ 'a delta is pending', $pending ])
+{
+	my ($when, @before) = @$_;
+	my $period = q('tokens', '2026-01-01', '2026-02-01');
+	my $early = qq($tokens AND "timestamp" < '2026-02-01');
+	none("$when: models of a month", "$period, aggregation => 'unique_count', property => 'model'", "$tokens AND $january", @before);
+	none("$when: models of a user's month", "$period, 'dense', aggregation => 'unique_count', property => 'model'", "$tokens AND $january AND user_id = 'dense'", @before);
+	none("$when: users of a month", "$period, aggregation => 'unique_count', property => 'user_id'", "$tokens AND $january", @before);
+	none("$when: models of whole hours", q('tokens', '2026-01-03 10:00', '2026-01-28 17:00', 'dense', aggregation => 'unique_count', property => 'model'),
+		qq($tokens AND "timestamp" >= '2026-01-03 10:00' AND "timestamp" < '2026-01-28 17:00' AND user_id = 'dense'), @before);
+	none("$when: the level of a month", "$period, aggregation => 'weighted_sum'", $early, @before);
+	none("$when: the level of a user's month", "$period, 'dense', aggregation => 'weighted_sum', filter => '{\"model\": \"m1\"}'",
+		"$early AND user_id = 'dense' AND dimensions = '{\"model\": \"m1\"}'", @before);
+	none("$when: the level of a sparse user's month", "$period, 'sparse', aggregation => 'weighted_sum'", "$early AND user_id = 'sparse'", @before);
+	none("$when: the level over whole hours", q('tokens', '2026-01-03 10:00', '2026-01-28 17:00', 'dense', aggregation => 'weighted_sum'),
+		qq($tokens AND "timestamp" < '2026-01-28 17:00' AND user_id = 'dense'), @before);
+}
 # Where nothing lies beyond the edge, a cut month is a whole one.
 none('month to date', q('calls', '2026-01-01', '2026-01-31 03:04:05.678', 'dense', aggregation => 'sum'),
 	q(meter_id = (SELECT id FROM meter.meter WHERE event_name = 'calls')));
@@ -165,6 +188,20 @@ for ([ 'all is folded' ], [ 'a delta is pending', $pending ])
 		qq($tokens AND "timestamp" < '2026-02-12 06:07:08' AND user_id = 'sparse'), @before);
 	fetches("$when: days of all users", q(user_id = 'sparse'), q('tokens', '2026-01-03', '2026-01-28', group_by => '{user_id}'),
 		qq($tokens AND "timestamp" >= '2026-01-03' AND "timestamp" < '2026-01-28'), @before);
+}
+
+for ([ 'all is folded' ], [ 'a delta is pending', $pending ])
+{
+	my ($when, @before) = @$_;
+	my $period = q('tokens', '2026-01-03 10:20:30', '2026-01-28 17:45:15.5', 'dense');
+	fetches("$when: models of a cut month", $edges, "$period, aggregation => 'unique_count', property => 'model'", "$tokens AND $cut AND user_id = 'dense'", @before);
+	# What is carried in ends within the hour in which the period begins.
+	fetches("$when: the level of a cut month", q("timestamp" >= '2026-01-03 10:00' AND "timestamp" < '2026-01-03 11:00' OR "timestamp" >= '2026-01-28 17:00'),
+		"$period, aggregation => 'weighted_sum'", qq($tokens AND "timestamp" < '2026-01-28 17:45:15.5' AND user_id = 'dense'), @before);
+	# Of the first event the cells know the timestamp.
+	fetches("$when: the first event of a month", q("timestamp" < '2026-01-01 00:06:01.5'), q('tokens', '2026-01-01', '2026-02-01', 'dense', aggregation => 'first'),
+		"$tokens AND $january AND user_id = 'dense'", @before);
+	fetches("$when: of all users", q("timestamp" < '2026-01-01 00:06:01.5'), q('tokens', '2026-01-01', '2026-02-01', aggregation => 'first'), "$tokens AND $january", @before);
 }
 
 # --- where events are read, it is seen: what the user's days were taken for is taken away
