@@ -28,7 +28,7 @@ CREATE VIEW late AS SELECT event_name, period_start, user_id, dimensions, quanti
 -- By meter and user: statements and what is late are the usage of what is closed.
 CREATE VIEW unbalanced AS
     SELECT m.event_name, b.*, u.value, u.event_count
-    FROM (SELECT meter_id, max(period_end) AS closed FROM meter.period_close GROUP BY 1) c JOIN meter.meter m ON m.id = meter_id AND m.aggregation <> 'last',
+    FROM (SELECT meter_id, max(period_end) AS closed FROM meter.period_close GROUP BY 1) c JOIN meter.meter m ON m.id = meter_id AND m.aggregation <> 'last' AND m.org = 'default',
         LATERAL (SELECT COALESCE(sum(quantity), 0) AS quantity, COALESCE(sum(event_count), 0) AS n, COALESCE(meter.sum_digests(digest), '00000000-0000-0000-0000-000000000000') AS digest FROM (
             SELECT quantity, event_count, digest FROM meter.list_statements(m.event_name) UNION ALL
             SELECT quantity, event_count, digest FROM meter.late_usage(m.event_name)) x) b,
@@ -150,6 +150,7 @@ CALL meter.drop_events('2025-03-01 06:00');
 -- nor dropped unbilled,
 SELECT pg_temp.record('tokens', 'gone', 1, '2025-03-01 06:00') IS NOT NULL AS late;
 CALL meter.drop_events('2025-03-10');
+CALL meter.drop_events('2025-04-01');
 SELECT horizon, dropped FROM meter.retention;
 SELECT * FROM late;
 SELECT meter.close_period('2025-06-01', 'tokens');

@@ -133,9 +133,11 @@ SELECT pg_temp.sqlstate_of($$SELECT FROM meter.usage('tokens', '2025-03-10 07:29
 SELECT count(*) FROM meter.usage_report('2025-03-10 07:30Z', '2025-03-10 13:13Z');
 -- Dirty cells and dimensions that were left out need the events.
 UPDATE meter.rollup_month SET dirty = true WHERE month = '2025-02-01Z';
+UPDATE meter.rollup_total SET dirty = true WHERE start = '2025-02-01Z' AND grain = 'm';
 SELECT pg_temp.sqlstate_of($$SELECT FROM meter.usage('tokens', '2025-01-01Z', '2025-03-01Z', aggregation => 'max')$$) LIKE '55000%' AS refused;
 SELECT value FROM meter.usage('tokens', '2025-01-01Z', '2025-03-01Z');
 UPDATE meter.rollup_month SET dirty = false;
+UPDATE meter.rollup_total SET dirty = false;
 INSERT INTO meter.rollup_meter SELECT id, '{model}' FROM meter.meter WHERE event_name = 'tokens';
 SELECT pg_temp.sqlstate_of($$SELECT FROM meter.usage('tokens', '2025-01-01Z', '2025-03-01Z', group_by => '{model}')$$) LIKE '55000%' AS refused;
 SELECT value FROM meter.usage('tokens', '2025-01-01Z', '2025-03-01Z');
@@ -166,8 +168,8 @@ SELECT what, count(*) FROM changed GROUP BY 1 ORDER BY 1;
 -- No partition is made before it, and a meter whose events were dropped is not dropped.
 SELECT p::text FROM meter.create_partitions(0, '2025-01-01Z') AS p ORDER BY 1 LIMIT 1;
 SELECT count(*) FROM meter.create_meter('old');
-INSERT INTO meter.rollup_pending (first_timestamp, last_id, event_count, meter_id, generation, digest, user_id, value_sum, dimensions)
-SELECT '2025-01-01Z', 1, 1, id, 0, meter.dimensions_digest('{}'), 'ann', 1, '{}' FROM meter.meter WHERE event_name = 'old';
+INSERT INTO meter.rollup_pending (first_timestamp, last_id, event_count, meter_id, generation, digest, event_digest, user_id, value_sum, dimensions)
+SELECT '2025-01-01Z', 1, 1, id, 0, meter.dimensions_digest('{}'), meter.event_digest(1, now(), 1, '{}'), 'ann', 1, '{}' FROM meter.meter WHERE event_name = 'old';
 SELECT pg_temp.sqlstate_of($$SELECT meter.drop_meter('old')$$);
 SELECT meter.fold();
 SELECT pg_temp.sqlstate_of($$SELECT meter.drop_meter('old')$$);

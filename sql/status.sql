@@ -39,8 +39,8 @@ SELECT meter.rebuild(now(), now()) = 0 AS nothing, meter.rebuild(now() - interva
 SELECT event_name, set_aside, set_aside_error FROM meter.status;
 -- More deltas than are counted.
 BEGIN;
-INSERT INTO meter.rollup_pending (first_timestamp, last_id, event_count, meter_id, generation, digest, user_id, value_sum, dimensions)
-SELECT now(), i, 1, 1, (SELECT COALESCE(max(generation), 0) FROM meter.rollup_generation), meter.dimensions_digest('{}'), 'ann', 1, '{}' FROM generate_series(1, 20001) AS i;
+INSERT INTO meter.rollup_pending (first_timestamp, last_id, event_count, meter_id, generation, digest, event_digest, user_id, value_sum, dimensions)
+SELECT now(), i, 1, 1, (SELECT COALESCE(max(generation), 0) FROM meter.rollup_generation), meter.dimensions_digest('{}'), meter.event_digest(1, now(), 1, '{}'), 'ann', 1, '{}' FROM generate_series(1, 20001) AS i;
 SELECT pending_rows, pending_exact FROM meter.status WHERE event_name = 'tokens';
 SELECT pending_rows >= 20000 AS many, pending_exact FROM meter.system_status;
 ROLLBACK;
