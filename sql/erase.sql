@@ -112,20 +112,30 @@ SELECT pg_temp.sqlstate_of($$SELECT meter.erase_user('bob', 'bob')$$);
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT meter.erase_user('bob');
 ROLLBACK;
--- Admins, in their org.
+-- Admins, in the org of the setting; not one who is bound to an org: the lock of all rollups is taken,
+-- and it is held to the end of the transaction.
 CREATE ROLE meter_erase_admin;
-CREATE ROLE meter_erase_writer;
-SELECT meter.grant_access('meter_erase_admin', 'admin', 'default');
-SELECT meter.grant_access('meter_erase_writer', 'writer', 'other');
-SET ROLE meter_erase_writer;
+CREATE ROLE meter_erase_bound;
+SELECT meter.grant_access('meter_erase_admin', 'admin');
+SELECT meter.grant_access('meter_erase_bound', 'admin', 'default');
+SET ROLE meter_erase_bound;
 SELECT meter.erase_user('bob');
-SET ROLE meter_erase_admin;
+RESET ROLE;
+-- Nor where it was granted the function by hand.
+GRANT EXECUTE ON FUNCTION meter.erase_user TO meter_erase_bound;
+SET ROLE meter_erase_bound;
+SELECT meter.erase_user('bob');
+RESET ROLE;
+BEGIN;
+SET LOCAL ROLE meter_erase_admin;
+SET LOCAL meter.org = 'default';
 SELECT meter.erase_user('bob') IS NULL AS nothing_there;
 SELECT meter.erase_user('someone', 'nobody', true) IS NULL AS not_whole;
-RESET ROLE;
+COMMIT;
 SELECT event_name, user_id, event_count FROM meter.usage_report('2025-01-01Z', '2025-02-01Z') WHERE user_id = 'bob';
-SELECT meter.revoke_access('meter_erase_admin'), meter.revoke_access('meter_erase_writer');
-DROP ROLE meter_erase_admin, meter_erase_writer;
+REVOKE EXECUTE ON FUNCTION meter.erase_user FROM meter_erase_bound;
+SELECT meter.revoke_access('meter_erase_admin'), meter.revoke_access('meter_erase_bound');
+DROP ROLE meter_erase_admin, meter_erase_bound;
 
 DROP VIEW changed, usage_now, traces;
 RESET meter.org;

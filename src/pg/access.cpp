@@ -63,9 +63,9 @@ constexpr FunctionGrant kFunctionGrants[] = {
     {"archive_meter", false, false, true},
     {"drop_meter", false, false, true},
     {"fold", false, false, true, false},
-    {"erase_user", false, false, true},
-    {"leave_out", false, false, true},
-    {"take_in", false, false, true},
+    {"erase_user", false, false, true, false},
+    {"leave_out", false, false, true, false},
+    {"take_in", false, false, true, false},
     {"status", true, false, true},
     {"system_status", true, false, true, false},
 };

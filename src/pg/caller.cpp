@@ -122,7 +122,9 @@ Call begin_call(Privilege privilege, const char* action) {
     if (privilege == Privilege::kWrite || privilege == Privilege::kReadOrWrite)
         allowed |= access.writer;
     if (!allowed)
-        deny(action, "The owner of the extension grants it by meter.grant_access.");
+        deny(action, access.admin
+                         ? "It holds up what other orgs need: only an admin of all orgs may."
+                         : "The owner of the extension grants it by meter.grant_access.");
     call.bound = access.bound;
     call.org = pstrdup(access.bound ? access.org : setting_org);
     return call;

@@ -145,7 +145,7 @@ METER_FUNCTION(meter_erase_user) {
     require_argument(fcinfo, 0, "user_id");
     PreventCommandIfReadOnly("meter.erase_user()");
     const MemoryContext caller_context = CurrentMemoryContext;
-    const Call call = begin_call(Privilege::kAdmin, "erase a user");
+    const Call call = begin_call(Privilege::kMaintain, "erase a user");
     require_read_committed("erase a user");
     const std::string_view name = text_view(PG_GETARG_DATUM(0));
     meter::check_name(name, "user_id");

@@ -369,7 +369,7 @@ Call begin_change(FunctionCallInfo fcinfo, const char* action, const char* funct
     require_argument(fcinfo, 0, "event_name");
     PreventCommandIfReadOnly(function);
     PreventCommandDuringRecovery(function);
-    const Call call = begin_call(Privilege::kAdmin, action);
+    const Call call = begin_call(Privilege::kMaintain, action);
     require_read_committed(action);
     return call;
 }

@@ -117,13 +117,16 @@ Readiness look_at_meters() {
 
 // Whether another session writes the rollups (meter.rollup_pending aside, which recorders write),
 // or has been writing other tables for longer than the time to settle. Not a recorder, however long
-// its transaction: it writes events and deltas, where a restore loads one table at a time.
+// its transaction: it writes events and deltas, where a restore loads one table at a time. Nor a
+// login that may not insert into the table itself, which no restore could do with: whoever can
+// create a meter could keep the worker from settling by a transaction left open.
 bool is_written() {
     static Statement select = {
         "SELECT FROM (SELECT bool_or(c.relname LIKE 'rollup%' AND c.relname <> 'rollup_pending') "
         "AS rollups, bool_or(c.relname = 'rollup_pending') AS deltas, "
         "bool_or(c.relname LIKE 'meter_event%') AS events, "
-        "min(a.xact_start) < clock_timestamp() - make_interval(secs => $3) AS long "
+        "min(a.xact_start) FILTER (WHERE has_table_privilege(a.usesysid, c.oid, 'INSERT')) "
+        "< clock_timestamp() - make_interval(secs => $3) AS long "
         "FROM pg_locks l JOIN pg_class c ON c.oid = l.relation "
         "LEFT JOIN pg_stat_activity a ON a.pid = l.pid "
         "WHERE l.locktype = 'relation' AND l.database = $1 AND c.relnamespace = $2 "
