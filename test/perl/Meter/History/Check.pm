@@ -46,6 +46,7 @@ sub new
 		open => {},        # those that may be committed without our knowing, by name
 		reads => {},       # those that have been asked for and not told, by name
 		questions => {},   # by text: the question, its sum over certain events, the most that was read
+		settled => [],     # the events that are certain, in the order in which they became so
 		owners => {},      # by id: the event
 		clock => 0,        # the number of records so far
 		may_drop => -1,    # events before this time may be dropped,
@@ -255,6 +256,7 @@ sub _settle
 {
 	my ($self, $event) = @_;
 	$event->{certain} = $self->{clock};
+	push @{ $self->{settled} }, $event;
 	add_event($_->{certain}, $_->{question}, $event) for values %{ $self->{questions} };
 	return;
 }
@@ -283,7 +285,7 @@ sub _take_ask
 		text => $text,
 		known => $known,
 		asked => $self->{clock},
-		certain => copy($known->{certain}),
+		settled => scalar @{ $self->{settled} },
 		seen => $known->{seen},
 		held => $record->{held},
 		standby => $record->{standby},
@@ -298,7 +300,7 @@ sub _take_snapshot { my ($self, $record) = @_; $self->{reads}{ $record->{operati
 sub _new_question
 {
 	my ($self, $question) = @_;
-	my $known = { question => $question, certain => {}, seen => {} };
+	my $known = { question => $question, certain => {}, seen => {}, amounts => {} };
 	add_event($known->{certain}, $question, $_) for grep { $_->{certain} } values %{ $self->{events} };
 	return $known;
 }
@@ -379,12 +381,17 @@ sub _cells
 {
 	my ($self, $read, $rows) = @_;
 	my $modelled = is_modelled($read->{known}{question});
+	# Most are what they were the last time.
+	my $amounts = $read->{known}{amounts};
 	my %cells;
 	for my $row (@$rows)
 	{
 		my $name = join ' ', @$row[ 0 .. 3 ];
 		$self->_complain("$read->{name} ($read->{text}): two rows for $name") if $cells{$name};
-		$cells{$name} = [ $modelled ? amount($row->[4]) : Math::BigInt->bzero, $row->[5] ] if $row->[5] > 0;
+		next unless $row->[5] > 0;
+		my $text = $modelled ? $row->[4] : '0';
+		$amounts->{$name} = [ $text, amount($text) ] unless $amounts->{$name} && $amounts->{$name}[0] eq $text;
+		$cells{$name} = [ $amounts->{$name}[1], $row->[5] ];
 	}
 	return \%cells;
 }
@@ -417,18 +424,29 @@ sub _judge
 {
 	my ($self, $read) = @_;
 	my $question = $read->{known}{question};
-	my %left = %{ copy($read->{cells}) };
-	for my $name (sort keys %{ $read->{certain} })
+	# What has become certain since it was asked for it need not have seen.
+	my %since;
+	my $settled = $self->{settled};
+	add_event(\%since, $question, $settled->[$_]) for $read->{settled} .. $#$settled;
+	my ($cells, $certain) = ($read->{cells}, $read->{known}{certain});
+	my %left;
+	for my $name (sort keys %$certain, grep { !$certain->{$_} } keys %$cells)
 	{
-		my ($amount, $count) = @{ $read->{certain}{$name} };
-		my $cell = $left{$name} //= [ Math::BigInt->bzero, 0 ];
-		if ($cell->[1] < $count || $cell->[0] < $amount)
+		my $cell = $cells->{$name} // [ Math::BigInt->bzero, 0 ];
+		my ($amount, $count) = @{ $certain->{$name} // [ Math::BigInt->bzero, 0 ] };
+		if (my $later = $since{$name})
+		{
+			$amount = $amount - $later->[0];
+			$count -= $later->[1];
+		}
+		my $order = $cell->[0]->bcmp($amount);
+		if ($cell->[1] < $count || $order < 0)
 		{
 			$self->_complain("$read->{name} ($read->{text}): too little: $name has $cell->[1] events of " . decimal($cell->[0])
 				  . ", acknowledged before were $count of " . decimal($amount));
 			return;
 		}
-		subtract(\%left, $name, $amount, $count);
+		$left{$name} = [ $cell->[0] - $amount, $cell->[1] - $count ] if $order || $cell->[1] != $count;
 	}
 	my @sets = _additions($read, $question);
 	my %most;

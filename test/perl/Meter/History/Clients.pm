@@ -72,8 +72,21 @@ sub _connstr
 	return scalar <$in> // '';
 }
 
-# Whether the client is to end: it was told so, or the test is gone.
-sub stopped { my ($self) = @_; return -e $self->{stop} || getppid() != $self->{parent}; }
+# While the file is there the checker is behind, and clients wait for it.
+sub behind_file { my ($directory) = @_; return "$directory/behind"; }
+
+# Whether the client is to end: it was told so, or the test is gone. Waits for the checker.
+sub stopped
+{
+	my ($self) = @_;
+	my $ended;
+	until ($ended = -e $self->{stop} || getppid() != $self->{parent})
+	{
+		last unless -e behind_file($self->{directory});
+		Time::HiRes::sleep(0.02);
+	}
+	return $ended;
+}
 sub next_name { my ($self) = @_; return "$self->{name}." . ++$self->{number}; }
 
 # Runs statements on the connection; makes one first where there is none, however long the server is

@@ -10,8 +10,16 @@ use Meter::History::Statements qw(time_text);
 
 use constant DAY => 86400 * 1_000_000;
 
-# While the file is there nobody but the worker folds.
-sub pause_file { my ($directory) = @_; return "$directory/pause-folders"; }
+# While the file is there nobody but the worker folds, nor does anything that makes it wait.
+sub pause_file { my ($directory) = @_; return "$directory/pause-keepers"; }
+
+# Waits until there is no such file.
+sub _pause
+{
+	my ($self) = @_;
+	Time::HiRes::sleep(0.05) while -e pause_file($self->{directory}) && !$self->stopped;
+	return;
+}
 
 # Folds all the time: mostly at once again, so that several do it at the same time, and after a while
 # in which deltas gather.
@@ -20,11 +28,7 @@ sub folder
 	my ($self) = @_;
 	while (!$self->stopped)
 	{
-		if (-e pause_file($self->{directory}))
-		{
-			Time::HiRes::sleep(0.05);
-			next;
-		}
+		$self->_pause;
 		# At times a new generation of deltas begins, as otherwise after very many of them.
 		$self->run(undef, q{SELECT setval('meter.rollup_folded_seq', 1000000000)}) if $self->{pause}->chance(10);
 		my $answer = $self->run(undef, 'SELECT meter.fold()');
@@ -45,6 +49,7 @@ sub janitor
 	my @kinds;
 	while (!$self->stopped)
 	{
+		$self->_pause;
 		@kinds = $plan->shuffle(qw(make move drop drop rebuild verify vacuum)) unless @kinds;
 		my $kind = shift @kinds;
 		my $from = $plan->{base} - $plan->between(0, 100) * DAY;

@@ -18,6 +18,9 @@ use Meter::History::Reader;
 use Meter::History::Recorder;
 use Meter::History::Servers;
 
+# How many records the checker may have left to see before the clients wait for it.
+use constant MOST_BEHIND => 300;
+
 # The clients by name: class and role. They are stopped in the order of their roles here: whoever
 # records has its own retries to do, and those need what others leave prepared to be ended.
 my @roles = qw(recorder resolver holder mirror reader janitor folder);
@@ -105,16 +108,31 @@ sub _stop_clients
 	return;
 }
 
-# Lets the checker see what has happened, for some seconds or until it complains.
+# Lets the checker see what has happened, for some seconds or until it complains. Where it does not keep
+# up the clients wait for it.
 sub _watch
 {
 	my ($self, $seconds) = @_;
 	my $end = Time::HiRes::time() + $seconds;
+	my $queue = $self->{queue} //= [];
+	my $behind = Meter::History::Clients::behind_file($self->{directory});
 	do
 	{
-		$self->{check}->add($_) for $self->{log}->read_new;
-		Time::HiRes::sleep(0.02);
+		push @$queue, $self->{log}->read_new;
+		if (@$queue > MOST_BEHIND) { append_to_file($behind, '') unless -e $behind; }
+		else { unlink $behind; }
+		my $slice = 100;
+		$self->{check}->add(shift @$queue) while @$queue && $slice-- > 0;
+		Time::HiRes::sleep(0.02) unless @$queue;
 	} until Time::HiRes::time() >= $end || $self->{check}->complaints;
+	return;
+}
+
+# Lets the checker see all that has happened.
+sub _watch_all
+{
+	my ($self) = @_;
+	$self->{check}->add($_) for splice(@{ $self->{queue} // [] }), $self->{log}->read_new;
 	return;
 }
 
@@ -244,7 +262,7 @@ SELECT count(*) FILTER (WHERE k.digest IS NULL), count(*) FILTER (WHERE e.id IS 
 FROM meter.event_key k FULL JOIN meter.meter_event e ON k.event_id = e.id AND k.event_timestamp = e."timestamp"
 SQL
 	$closing->{session}->disconnect if $closing->{session};
-	$check->add($_) for $self->{log}->read_new;
+	$self->_watch_all;
 	$check->finish;
 	$self->_report;
 	return;

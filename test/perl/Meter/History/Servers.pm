@@ -19,6 +19,7 @@ sub new
 	$node->append_conf('postgresql.conf', <<'CONF');
 restart_after_crash = on
 log_statement = none
+max_connections = 50
 max_prepared_transactions = 50
 deadlock_timeout = 100ms
 max_standby_streaming_delay = 200ms
