@@ -7,6 +7,10 @@ use warnings;
 use Exporter 'import';
 use Math::BigInt;
 
+# Not to be changed.
+my $nothing = Math::BigInt->bzero;
+my $one = Math::BigInt->new('1' . '0' x 18);
+
 our @EXPORT_OK = qw(cell is_modelled weight add_event subtract copy amount decimal);
 
 # The cell that an event belongs to; undef if the question is not about it.
@@ -14,13 +18,11 @@ sub cell
 {
 	my ($question, $event) = @_;
 	return undef if $event->{time} < $question->{from} || $event->{time} >= $question->{to};
-	return undef if grep { defined $question->{$_} && $question->{$_} ne ($event->{$_} // '') } qw(user model);
-	my $name = $question->{day} ? $event->{day} : '~';
-	for my $dimension (qw(user model region))
-	{
-		$name .= ' ' . ((grep { $_ eq $dimension } @{ $question->{by} }) ? $event->{$dimension} // '~' : '~');
-	}
-	return $name;
+	return undef if defined $question->{user} && $question->{user} ne $event->{user};
+	return undef if defined $question->{model} && $question->{model} ne $event->{model};
+	my $grouped = $question->{grouped} //= { map { $_ => 1 } @{ $question->{by} } };
+	return join ' ', $question->{day} ? $event->{day} : '~',
+	  map { $grouped->{$_} ? $event->{$_} // '~' : '~' } qw(user model region);
 }
 
 sub is_modelled { my ($question) = @_; return $question->{aggregation} =~ /^(sum|count)$/; }
@@ -30,7 +32,7 @@ sub weight
 {
 	my ($question, $event) = @_;
 	return $event->{amount} if $question->{aggregation} eq 'sum';
-	return $question->{aggregation} eq 'count' ? amount(1) : Math::BigInt->bzero;
+	return $question->{aggregation} eq 'count' ? $one : $nothing;
 }
 
 sub add_event
@@ -38,7 +40,7 @@ sub add_event
 	my ($cells, $question, $event) = @_;
 	my $name = cell($question, $event) // return;
 	my $cell = $cells->{$name} //= [ Math::BigInt->bzero, 0 ];
-	$cell->[0]->badd(weight($question, $event));
+	$cell->[0]->badd(weight($question, $event)) if is_modelled($question);
 	$cell->[1]++;
 	return;
 }
