@@ -96,7 +96,7 @@ clang_accepts() {
 # The wrong versions that test/mutants/run makes: a patch that no longer applies proves nothing.
 mutants_apply() {
     local patch
-    for patch in "$METER_ROOT"/test/mutants/*.patch; do
+    for patch in "$METER_ROOT"/test/mutants/*.patch "$METER_ROOT"/test/mutants/history/*.patch; do
         patch --dry-run -d "$METER_ROOT" -p1 -f <"$patch" || return
     done
 }

@@ -147,9 +147,9 @@ refuses('one that nobody sent', qr/nobody has sent it/, stored([ 'ann', 'a', 1, 
 
 for my $text (qw(0 1 0.1 1000000000000000000 0.000000000000000001 123456789012345678901234567890.123456789012345678))
 {
-	is(Meter::History::Check::decimal(Meter::History::Check::amount($text)), $text, "$text is kept exactly");
+	is(Meter::History::Cells::decimal(Meter::History::Cells::amount($text)), $text, "$text is kept exactly");
 }
-is(Meter::History::Check::decimal(Meter::History::Check::amount('10.500')), '10.5', 'without trailing zeros');
+is(Meter::History::Cells::decimal(Meter::History::Cells::amount('10.500')), '10.5', 'without trailing zeros');
 
 my $path = ($ENV{TESTDATADIR} // '/tmp') . "/history.$$";
 mkdir $ENV{TESTDATADIR} if defined $ENV{TESTDATADIR};
@@ -169,7 +169,7 @@ my ($first, @others) = map { join '|', map { ref $_ eq 'HASH' && $_->{events} ? 
 isnt($_, $first, 'another seed or stream gives another one') for @others;
 my @operations = grep { $_->{events} } @{ $plan->(7, 'a') };
 is(scalar(grep { $_->{value} <= 0 } map { @{ $_->{events} } } @operations), 0, 'each value is positive');
-is(scalar(grep { $_->{time} >= $noon + $day || $_->{time} < $noon - 61 * $day } map { @{ $_->{events} } } @operations), 0,
+is(scalar(grep { $_->{time} >= $noon + $day || $_->{time} < $noon - 101 * $day } map { @{ $_->{events} } } @operations), 0,
 	'no timestamp is a day ahead, or out of the period that is read');
 for my $seen (['late', sub { $_[0]{time} < $noon - 40 * $day }], [ 'in the future', sub { $_[0]{time} > $noon } ], [ 'beyond a double', sub { length $_[0]{value} > 20 } ])
 {

@@ -3,17 +3,24 @@
 # adds up by itself, in integers of 10^-18.
 #
 # The records, each a hash with its `type`; an operation's name is unique in the history:
-#   invoke  operation, events (each: user, key, value, time, model, region), transaction, retry
+#   invoke  operation, events (each: user, key, value, time, model, region), transaction, retry,
+#           isolation (of a transaction), contended (it may be in a deadlock)
+#   prepared  operation: it is left prepared, or perhaps so; its answer comes when it is ended
 #   commit  operation: from now on a transaction may be committed; any other from its invocation on
 #   answer  operation, outcome (acknowledged, failed: it is certain that it is not committed, unknown),
-#           results (for each event: id, and recorded, duplicate or accepted, which is one of them),
-#           rolled_back (it failed since its client wanted that), error (an SQLSTATE)
-#   ask     operation, question (see Meter::History::Plan)
+#           results (for each event: id, and recorded, duplicate or accepted, which is one of them; or
+#           invalid, where it is too old), rolled_back (it failed since its client wanted that), error (an
+#           SQLSTATE), was_prepared
+#   ask     operation, question (see Meter::History::Plan), held (it keeps its snapshot), standby
 #   snapshot  operation: what is committed from now on that read does not see
 #   told    operation, answers (one or several to the same question under one snapshot: rows of day,
-#           user, model, region, value, number of events; ~ is null), rollups (how many of those are of the
-#           rollup tables), or error, or lost
+#           user, model, region, value, number of events; ~ is null), plain (the place of the one that is
+#           of the events), rollups (how many of those are of the rollup tables), or error, or lost
 #   fold    folded (a number), or error, or lost
+#   drop    horizon: from now on events before it may be dropped
+#   dropped  horizon, or error, or lost: without these they are, and none is taken any more
+#   kept    kind (make, move, vacuum, rebuild, verify), from (a time), wrong (cells), or error, or lost
+#   worker_fold  the background worker has folded, while nobody else did
 #   strike  kind
 #   stored  rows (user, key, number of such events, the greatest id): all events at the end
 package Meter::History::Check;
@@ -22,6 +29,7 @@ use strict;
 use warnings;
 use Math::BigInt;
 use POSIX ();
+use Meter::History::Cells qw(cell is_modelled weight add_event subtract copy amount decimal);
 
 # Steps of the search for the operations that a read has seen, before it is given up.
 use constant SEARCH_STEPS => 20_000;
@@ -38,8 +46,11 @@ sub new
 		open => {},        # those that may be committed without our knowing, by name
 		reads => {},       # those that have been asked for and not told, by name
 		questions => {},   # by text: the question, its sum over certain events, the most that was read
+		settled => [],     # the events that are certain, in the order in which they became so
 		owners => {},      # by id: the event
 		clock => 0,        # the number of records so far
+		may_drop => -1,    # events before this time may be dropped,
+		must_drop => -1,   # and those before this one are
 		complaints => [],
 		counts => {},
 	}, $class;
@@ -66,7 +77,10 @@ sub finish
 		$self->_release($operation);
 	}
 	$self->_complain("$_ was never answered") for sort keys %{ $self->{reads} };
-	$self->{counts}{unresolved} = keys %{ $self->{open} };
+	# What is too old cannot be sent again to see.
+	$self->{counts}{unresolved} = grep {
+		grep { !$_->{certain} && $_->{time} >= $self->{must_drop} } @{ $_->{events} }
+	} values %{ $self->{open} };
 	return;
 }
 
@@ -80,11 +94,13 @@ sub counts { my ($self) = @_; return $self->{counts}; }
 sub _complain { my ($self, $text) = @_; push @{ $self->{complaints} }, $text; return; }
 sub _count { my ($self, $name, $by) = @_; $self->{counts}{$name} += $by // 1; return; }
 
-sub _unexpected
+# `expected`: the SQLSTATEs that it may fail with besides.
+sub _failed
 {
-	my ($self, $what, $error) = @_;
+	my ($self, $what, $error, @expected) = @_;
 	$self->_count('errors');
-	$self->_complain("$what failed with $error") unless $expected_error{$error};
+	$self->_count("errors_$error") unless $expected_error{$error};
+	$self->_complain("$what failed with $error") unless $expected_error{$error} || grep { $_ eq $error } @expected;
 	return;
 }
 
@@ -95,7 +111,8 @@ sub _take_invoke
 	my ($self, $record) = @_;
 	my $name = $record->{operation};
 	my @events = map { $self->_event($_) } @{ $record->{events} };
-	my $operation = { name => $name, events => \@events, invoked => $self->{clock}, waiting => [] };
+	my $operation = { name => $name, events => \@events, invoked => $self->{clock}, waiting => [], dropped => $self->{must_drop},
+		isolation => $record->{isolation} // 'READ COMMITTED', contended => $record->{contended} };
 	$self->{operations}{$name} = $operation;
 	$self->_count('operations');
 	$self->_count('retried') if $record->{retry};
@@ -142,9 +159,10 @@ sub _take_answer
 	my ($self, $record) = @_;
 	my $operation = $self->{operations}{ $record->{operation} };
 	my $outcome = $operation->{outcome} = $record->{outcome};
-	$self->_unexpected($operation->{name}, $record->{error}) if $record->{error};
+	$self->_failed($operation->{name}, $record->{error}, $self->_expected($operation)) if $record->{error};
 	$self->_count($outcome);
 	$self->_count('rolled_back') if $record->{rolled_back};
+	$self->_count("prepared_$outcome") if $record->{was_prepared};
 	if ($outcome eq 'acknowledged')
 	{
 		$self->_take_results($operation, $record->{results});
@@ -168,6 +186,18 @@ sub _take_answer
 	return;
 }
 
+# What an operation may fail with, nobody striking.
+sub _expected
+{
+	my ($self, $operation) = @_;
+	return (
+		$operation->{isolation} eq 'READ COMMITTED' ? () : '40001',
+		$operation->{contended} ? '40P01' : (),
+		(grep { $_->{time} < $self->{may_drop} } @{ $operation->{events} }) ? '55000' : ());
+}
+
+sub _take_prepared { my ($self) = @_; $self->_count('prepared'); return; }
+
 # What each event of an acknowledged operation was answered with.
 sub _take_results
 {
@@ -181,6 +211,12 @@ sub _take_results
 		my ($event, $id, $status) = ($events[$i], @{ $results->[$i] // [ '~', 'none' ] });
 		my $what = "$name: $event->{identity}";
 		$self->_count($status);
+		if ($status eq 'invalid' && $event->{time} < $self->{may_drop})
+		{
+			$self->_refuse($operation, $event);
+			next;
+		}
+		$self->_complain("$what is too old and is answered with $status") if $event->{time} < $operation->{dropped};
 		if ($status eq 'recorded')
 		{
 			$self->_complain("$what is recorded a second time, with id $id")
@@ -206,12 +242,22 @@ sub _take_results
 	return;
 }
 
+# An event that is too old is no part of the operation, which is committed without it.
+sub _refuse
+{
+	my ($self, $operation, $event) = @_;
+	delete $event->{senders}{ $operation->{name} };
+	$operation->{events} = [ grep { $_ != $event } @{ $operation->{events} } ];
+	return;
+}
+
 # From now on every read has to count the event.
 sub _settle
 {
 	my ($self, $event) = @_;
 	$event->{certain} = $self->{clock};
-	_add_event($_->{certain}, $_->{question}, $event) for values %{ $self->{questions} };
+	push @{ $self->{settled} }, $event;
+	add_event($_->{certain}, $_->{question}, $event) for values %{ $self->{questions} };
 	return;
 }
 
@@ -239,8 +285,10 @@ sub _take_ask
 		text => $text,
 		known => $known,
 		asked => $self->{clock},
-		certain => _copy($known->{certain}),
+		settled => scalar @{ $self->{settled} },
 		seen => $known->{seen},
+		held => $record->{held},
+		standby => $record->{standby},
 		candidates => [ values %{ $self->{open} } ],
 	};
 	return;
@@ -252,8 +300,8 @@ sub _take_snapshot { my ($self, $record) = @_; $self->{reads}{ $record->{operati
 sub _new_question
 {
 	my ($self, $question) = @_;
-	my $known = { question => $question, certain => {}, seen => {} };
-	_add_event($known->{certain}, $question, $_) for grep { $_->{certain} } values %{ $self->{events} };
+	my $known = { question => $question, certain => {}, seen => {}, amounts => {} };
+	add_event($known->{certain}, $question, $_) for grep { $_->{certain} } values %{ $self->{events} };
 	return $known;
 }
 
@@ -264,12 +312,19 @@ sub _take_told
 	my @answers = @{ $record->{answers} // [] };
 	if (!@answers)
 	{
-		$self->_unexpected($read->{name}, $record->{error}) if $record->{error};
+		$self->_failed($read->{name}, $record->{error}, $self->_expected_of_read($read)) if $record->{error};
 		$self->_count('reads_failed');
 		return;
 	}
-	$self->_count('reads');
+	$self->_count($read->{standby} ? 'reads_on_standby' : 'reads');
 	$self->_count('rollups_compared', $record->{rollups}) if $record->{rollups};
+	$self->_count('answers_held', $record->{plain} - 2) if ($record->{plain} // 0) > 2;
+	# Dropped events are usage still.
+	if (defined $record->{plain} && $read->{known}{question}{from} < $self->{may_drop})
+	{
+		splice @answers, $record->{plain}, 1;
+		$self->_count('reads_of_dropped');
+	}
 	if (@answers > 1)
 	{
 		$self->_count('pairs', @answers - 1);
@@ -283,6 +338,8 @@ sub _take_told
 			last;
 		}
 	}
+	# What a standby has not replayed yet it does not tell; that is no concern of the primary's readers.
+	return if $read->{standby};
 	$read->{cells} = $self->_cells($read, $answers[0]);
 	$self->_compare_with_seen($read);
 	my @unanswered = grep { !$_->{outcome} } @{ $read->{candidates} };
@@ -290,6 +347,16 @@ sub _take_told
 	push @{ $_->{waiting} }, $read for @unanswered;
 	$self->_judge($read) unless @unanswered;
 	return;
+}
+
+# What a read may fail with, nobody striking: it needs events that are dropped; on a standby it is in the
+# way of what is to be replayed.
+sub _expected_of_read
+{
+	my ($self, $read) = @_;
+	return (
+		$read->{known}{question}{from} < $self->{may_drop} ? ('55000', $read->{held} ? '40001' : ()) : (),
+		$read->{standby} ? ('40001', '40P01') : ());
 }
 
 # Rows as texts, sorted, which are the same for the same usage.
@@ -313,13 +380,18 @@ sub _difference
 sub _cells
 {
 	my ($self, $read, $rows) = @_;
-	my $modelled = _is_modelled($read->{known}{question});
+	my $modelled = is_modelled($read->{known}{question});
+	# Most are what they were the last time.
+	my $amounts = $read->{known}{amounts};
 	my %cells;
 	for my $row (@$rows)
 	{
 		my $name = join ' ', @$row[ 0 .. 3 ];
 		$self->_complain("$read->{name} ($read->{text}): two rows for $name") if $cells{$name};
-		$cells{$name} = [ $modelled ? amount($row->[4]) : Math::BigInt->bzero, $row->[5] ] if $row->[5] > 0;
+		next unless $row->[5] > 0;
+		my $text = $modelled ? $row->[4] : '0';
+		$amounts->{$name} = [ $text, amount($text) ] unless $amounts->{$name} && $amounts->{$name}[0] eq $text;
+		$cells{$name} = [ $amounts->{$name}[1], $row->[5] ];
 	}
 	return \%cells;
 }
@@ -352,23 +424,34 @@ sub _judge
 {
 	my ($self, $read) = @_;
 	my $question = $read->{known}{question};
-	my %left = %{ _copy($read->{cells}) };
-	for my $name (sort keys %{ $read->{certain} })
+	# What has become certain since it was asked for it need not have seen.
+	my %since;
+	my $settled = $self->{settled};
+	add_event(\%since, $question, $settled->[$_]) for $read->{settled} .. $#$settled;
+	my ($cells, $certain) = ($read->{cells}, $read->{known}{certain});
+	my %left;
+	for my $name (sort keys %$certain, grep { !$certain->{$_} } keys %$cells)
 	{
-		my ($amount, $count) = @{ $read->{certain}{$name} };
-		my $cell = $left{$name} //= [ Math::BigInt->bzero, 0 ];
-		if ($cell->[1] < $count || $cell->[0] < $amount)
+		my $cell = $cells->{$name} // [ Math::BigInt->bzero, 0 ];
+		my ($amount, $count) = @{ $certain->{$name} // [ Math::BigInt->bzero, 0 ] };
+		if (my $later = $since{$name})
+		{
+			$amount = $amount - $later->[0];
+			$count -= $later->[1];
+		}
+		my $order = $cell->[0]->bcmp($amount);
+		if ($cell->[1] < $count || $order < 0)
 		{
 			$self->_complain("$read->{name} ($read->{text}): too little: $name has $cell->[1] events of " . decimal($cell->[0])
 				  . ", acknowledged before were $count of " . decimal($amount));
 			return;
 		}
-		_subtract(\%left, $name, $amount, $count);
+		$left{$name} = [ $cell->[0] - $amount, $cell->[1] - $count ] if $order || $cell->[1] != $count;
 	}
 	my @sets = _additions($read, $question);
 	my %most;
 	my %all = map { $_->{identity} => $_ } map { @$_ } @sets;
-	_add_event(\%most, $question, $_) for values %all;
+	add_event(\%most, $question, $_) for values %all;
 	for my $name (sort keys %left)
 	{
 		my ($amount, $count) = @{ $most{$name} // [ Math::BigInt->bzero, 0 ] };
@@ -400,8 +483,11 @@ sub _additions
 	{
 		next if $operation->{outcome} && $operation->{outcome} eq 'failed';
 		my %events = map { $_->{identity} => $_ }
-		  grep { defined _cell($question, $_) && !($_->{certain} && $_->{certain} < $read->{asked}) } @{ $operation->{events} };
-		push @sets, [ values %events ] if %events;
+		  grep { defined cell($question, $_) && !($_->{certain} && $_->{certain} < $read->{asked}) } @{ $operation->{events} };
+		next unless %events;
+		# Those that nothing will ever be known of come last: they are hardly ever what was seen.
+		if ($operation->{outcome}) { push @sets, [ values %events ]; }
+		else { unshift @sets, [ values %events ]; }
 	}
 	return @sets;
 }
@@ -413,87 +499,16 @@ sub _explain
 	return 1 unless %$left;
 	return 0 if !@sets || --$$steps <= 0;
 	my ($first, @rest) = @sets;
-	my $with = _copy($left);
+	my $with = copy($left);
 	my %taken = %$taken;
 	my $fits = 1;
 	for my $event (grep { !$taken{ $_->{identity} }++ } @$first)
 	{
-		$fits = _subtract($with, _cell($question, $event), _weight($question, $event), 1);
+		$fits = subtract($with, cell($question, $event), weight($question, $event), 1);
 		last unless $fits;
 	}
 	return 1 if $fits && _explain($question, $with, \%taken, $steps, @rest);
 	return _explain($question, $left, $taken, $steps, @rest);
-}
-
-# --- cells
-
-# The cell that an event belongs to; undef if the question is not about it.
-sub _cell
-{
-	my ($question, $event) = @_;
-	return undef if $event->{time} < $question->{from} || $event->{time} >= $question->{to};
-	return undef if grep { defined $question->{$_} && $question->{$_} ne ($event->{$_} // '') } qw(user model);
-	my $name = $question->{day} ? $event->{day} : '~';
-	for my $dimension (qw(user model region))
-	{
-		$name .= ' ' . ((grep { $_ eq $dimension } @{ $question->{by} }) ? $event->{$dimension} // '~' : '~');
-	}
-	return $name;
-}
-
-sub _is_modelled { my ($question) = @_; return $question->{aggregation} =~ /^(sum|count)$/; }
-
-# What an event adds to its cell's amount.
-sub _weight
-{
-	my ($question, $event) = @_;
-	return $event->{amount} if $question->{aggregation} eq 'sum';
-	return $question->{aggregation} eq 'count' ? amount(1) : Math::BigInt->bzero;
-}
-
-sub _add_event
-{
-	my ($cells, $question, $event) = @_;
-	my $name = _cell($question, $event) // return;
-	my $cell = $cells->{$name} //= [ Math::BigInt->bzero, 0 ];
-	$cell->[0]->badd(_weight($question, $event));
-	$cell->[1]++;
-	return;
-}
-
-# Takes an amount and a number of events away from a cell; false if there is not so much. Empty cells
-# are removed.
-sub _subtract
-{
-	my ($cells, $name, $amount, $count) = @_;
-	my $cell = $cells->{$name} or return 0;
-	$cell->[0]->bsub($amount);
-	$cell->[1] -= $count;
-	return 0 if $cell->[0]->is_neg || $cell->[1] < 0;
-	delete $cells->{$name} if $cell->[0]->is_zero && $cell->[1] == 0;
-	return 1;
-}
-
-sub _copy { my ($cells) = @_; return { map { $_ => [ $cells->{$_}[0]->copy, $cells->{$_}[1] ] } keys %$cells }; }
-
-# A decimal with at most 18 digits after the point as an integer of 10^-18.
-sub amount
-{
-	my ($text) = @_;
-	my ($sign, $whole, $fraction) = $text =~ /^(-?)(\d+)(?:\.(\d+))?$/ or die "not a decimal: $text";
-	$fraction = ($fraction // '') =~ s/0+$//r;
-	die "more than 18 decimals: $text" if length $fraction > 18;
-	return Math::BigInt->new($sign . $whole . $fraction . '0' x (18 - length $fraction));
-}
-
-# The reverse, to show.
-sub decimal
-{
-	my ($amount) = @_;
-	my $digits = $amount->copy->babs->bstr;
-	$digits = '0' x (19 - length $digits) . $digits if length $digits < 19;
-	my $text = substr($digits, 0, -18) . '.' . substr($digits, -18);
-	return ($amount->is_neg ? '-' : '') . $text =~ s/\.?0+$//r;
 }
 
 # --- the rest
@@ -502,11 +517,43 @@ sub _take_fold
 {
 	my ($self, $record) = @_;
 	$self->_count($record->{error} || $record->{lost} ? 'folds_failed' : 'folds');
-	return $self->_unexpected('a fold', $record->{error}) if $record->{error};
+	return $self->_failed('a fold', $record->{error}) if $record->{error};
 	$self->_count('folded', $record->{folded});
 	return;
 }
 
+sub _take_drop
+{
+	my ($self, $record) = @_;
+	$self->{may_drop} = $record->{horizon} if $record->{horizon} > $self->{may_drop};
+	return;
+}
+
+sub _take_dropped
+{
+	my ($self, $record) = @_;
+	$self->_count($record->{error} || $record->{lost} ? 'drops_failed' : 'drops');
+	# Somebody may have read or recorded all the time into what is to be dropped.
+	return $self->_failed('dropping events', $record->{error}, '55P03') if $record->{error};
+	$self->{must_drop} = $record->{horizon} if !$record->{lost} && $record->{horizon} > $self->{must_drop};
+	return;
+}
+
+sub _take_kept
+{
+	my ($self, $record) = @_;
+	my $kind = $record->{kind};
+	$self->_count($record->{error} || $record->{lost} ? 'keeping_failed' : "kept_$kind");
+	$self->_complain("$record->{wrong} cells differ from their events") if $record->{wrong};
+	return unless $record->{error};
+	$self->_failed("to $kind", $record->{error},
+		$kind =~ /^(make|move)$/ ? '55P03' : (),
+		$kind =~ /^(rebuild|verify)$/ && $record->{from} - 31 * 86_400_000_000 < $self->{may_drop} ? '55000' : (),
+		$kind eq 'verify' ? '40001' : ());
+	return;
+}
+
+sub _take_worker_fold { my ($self) = @_; $self->_count('worker_folds'); return; }
 sub _take_strike { my ($self, $record) = @_; $self->_count("strike_$record->{kind}"); return; }
 
 # Each event that was acknowledged is there once, by its id; each that nobody could have committed is
@@ -521,8 +568,11 @@ sub _take_stored
 		my (undef, undef, $count, $id) = @{ delete $stored{$identity} // [ undef, undef, 0, undef ] };
 		$self->_count('events_stored', $count);
 		$self->_count('events_absent') if $count == 0;
-		$self->_complain("$identity was acknowledged and is stored $count times") if $event->{certain} && $count != 1;
+		my $wanted = $event->{time} < $self->{must_drop} ? 0 : 1;
+		$self->_count('events_dropped') if $event->{certain} && !$wanted;
+		$self->_complain("$identity was acknowledged and is stored $count times") if $event->{certain} && $wanted && $count != 1;
 		$self->_complain("$identity is stored $count times") if !$event->{certain} && $count > 1;
+		$self->_complain("$identity is too old and is stored") if $count && !$wanted;
 		$self->_complain("$identity is stored, and nobody could have committed it") if $count && !%{ $event->{senders} };
 		$self->_complain("$identity is stored with id $id, the answer was $event->{id}")
 		  if $count == 1 && defined $event->{id} && $event->{id} ne $id;
