@@ -91,7 +91,7 @@ ROLLBACK;
 BEGIN;
 UPDATE meter.rollup SET value_sum = value_sum + 1 WHERE meter_id = 1 AND grain = 'm' AND start = '2026-01-01' AND user_id = 'user-1' AND dimensions = '{"model": "m1"}';
 UPDATE meter.rollup_total SET digest = '00000000-0000-0000-0000-000000000000' WHERE meter_id = 1 AND grain = 'm' AND start = '2026-02-01' AND dimensions = '{"model": "m1"}';
-SELECT event_name, grain, start, user_id, dimensions, expected -> 'sum' AS expected, actual -> 'sum' AS actual FROM meter.verify('2026-01-01', '2026-04-01');
+SELECT event_name, grain, start, user_id, dimensions, expected -> 'sum' AS expected, actual -> 'sum' AS actual FROM meter.verify('2026-01-01', '2026-04-01') ORDER BY start, expected -> 'sum' NULLS FIRST;
 ROLLBACK;
 
 -- Taken in again, for good: cells are made anew from the events.
@@ -164,5 +164,11 @@ REVOKE EXECUTE ON FUNCTION meter.leave_out FROM left_out_bound;
 REVOKE EXECUTE ON FUNCTION meter.take_in FROM left_out_bound;
 SELECT meter.revoke_access('left_out_admin'), meter.revoke_access('left_out_bound');
 DROP ROLE left_out_admin, left_out_bound;
+-- A meter that is dropped leaves nothing behind.
+SELECT count(*) FROM meter.create_meter('brief', dimensions => '{model}');
+SELECT meter.leave_out('brief', 'model');
+SELECT left_out FROM left_out WHERE event_name = 'brief';
+SELECT meter.drop_meter('brief');
+SELECT count(*) FROM meter.rollup_meter l WHERE NOT EXISTS (SELECT FROM meter.meter m WHERE m.id = l.meter_id);
 RESET meter.max_cells;
 TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;

@@ -47,6 +47,17 @@ INSERT INTO meter.event_load (event_name, user_id, value, idempotency, "timestam
 SELECT 'tokens', 'u' || i % 7, i, 'i' || i, '2024-05-01'::timestamptz + i * interval '1 minute' FROM generate_series(1, 25001) i;
 SELECT value, event_count FROM meter.usage('tokens', '2024-05-01', '2024-06-01');
 
+-- However much is copied, no memory is kept for each event. The default value tells.
+CREATE SEQUENCE loaded;
+CREATE FUNCTION memory_now_and_then() RETURNS numeric LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN CASE WHEN nextval('loaded') IN (10100, 40100) THEN (SELECT sum(total_bytes) FROM pg_backend_memory_contexts) ELSE 0 END;
+END $$;
+ALTER VIEW meter.event_load ALTER COLUMN value SET DEFAULT memory_now_and_then();
+COPY meter.event_load (event_name, user_id, idempotency, "timestamp") FROM PROGRAM 'seq -f "tokens,memory,m%.0f,2024-06-01" 41000' (FORMAT csv);
+ALTER VIEW meter.event_load ALTER COLUMN value DROP DEFAULT;
+SELECT max(value) - min(value) < 2000000 AS constant, count(*) FROM meter.meter_event WHERE user_id = 'memory' AND value > 0;
+
 -- All or none; an error names the event, and what is wrong with it.
 SELECT sqlstate_of($$INSERT INTO meter.event_load (event_name, user_id, value, idempotency, "timestamp")
     SELECT 'tokens', 'e', CASE i WHEN 15003 THEN 'NaN'::numeric ELSE 1 END, 'e' || i, '2024-07-01' FROM generate_series(1, 20000) i$$);
@@ -108,3 +119,13 @@ SELECT sqlstate_of($$INSERT INTO meter.event_load (event_name, user_id, idempote
 RESET ROLE;
 SELECT meter.revoke_access('load_reader');
 DROP ROLE load_writer, load_reader;
+
+-- Where triggers do not fire, the views refuse what they would lose.
+SET session_replication_role = replica;
+SELECT sqlstate_of($$INSERT INTO meter.event_load (event_name, user_id, idempotency) VALUES ('tokens', 'lost', 'r1')$$);
+SELECT sqlstate_of($$INSERT INTO meter.event_load_json VALUES ('{"event_name": "tokens", "user_id": "lost", "idempotency": "r1"}')$$);
+COPY meter.event_load (event_name, user_id, idempotency) FROM STDIN (FORMAT csv);
+tokens,lost,r1
+\.
+RESET session_replication_role;
+SELECT count(*) FROM meter.meter_event WHERE user_id = 'lost';

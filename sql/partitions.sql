@@ -70,5 +70,10 @@ FROM pg_index WHERE indrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparen
 SELECT (SELECT count(*) FROM pg_index WHERE indrelid = 'meter.meter_event'::regclass) AS parent_indexes,
        (SELECT count(*) FROM pg_constraint WHERE conrelid = 'meter.meter_event'::regclass AND contype = 'f') AS parent_foreign_keys;
 
+-- And the same settings of vacuum, which the ledger has too.
+SELECT reloptions, count(*) > 1 AS several FROM pg_class
+WHERE oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'meter.meter_event'::regclass) GROUP BY 1;
+SELECT reloptions FROM pg_class WHERE oid = 'meter.event_key'::regclass;
+
 -- The lock timeout that it sets for itself is the session's own again.
 SHOW lock_timeout;

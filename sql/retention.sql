@@ -61,6 +61,8 @@ CALL meter.empty_default_partition(0);
 CALL meter.empty_default_partition(700);
 CALL meter.empty_default_partition(min_events => 200);
 CALL meter.empty_default_partition();
+SELECT count(DISTINCT reloptions) AS vacuum_settings, count(*) = count(reloptions) AS on_all
+FROM pg_class JOIN pg_inherits ON inhrelid = oid WHERE inhparent = 'meter.meter_event'::regclass;
 SHOW session_replication_role;
 DROP TRIGGER refuse ON meter.meter_event;
 SELECT * FROM placed;

@@ -100,24 +100,55 @@ void close_targets(const Targets& targets) {
             close_table(targets.items[i].writer);
 }
 
+Targets make_targets(int events) {
+    constexpr int kFew = 4;
+    return {0, kFew, static_cast<Target*>(palloc(sizeof(Target) * kFew)),
+            static_cast<int*>(palloc(sizeof(int) * static_cast<Size>(Max(events, 1))))};
+}
+
+// Whether each event goes to the same partition in both.
+bool are_same(const Targets& a, const Targets& b, int events) {
+    if (a.count != b.count)
+        return false;
+    for (int i = 0; i < events; ++i)
+        if (a.items[a.of_event[i]].partition != b.items[b.of_event[i]].partition)
+            return false;
+    return true;
+}
+
 // Finds and opens the partitions of the events; false where not all of them are plain. Once they
 // are locked, none is detached, and none is attached that takes what lies in the default one: what
-// was found is true if nothing changed until then.
+// was found is true if it is found again under the locks. It need not be looked for again where
+// nothing changed meanwhile; that something changes all the time does not keep us here.
 bool open_targets(Relation parent, const NewEvent* events, int count, Targets* targets) {
+    *targets = make_targets(count);
+    uint64 before = catalog_generation();
+    if (!route(parent, events, count, targets))
+        return false;
     for (;;) {
-        const uint64 before = catalog_generation();
-        if (!route(parent, events, count, targets))
-            return false;
         bool plain = true;
         for (int i = 0; i < targets->count && plain; ++i) {
             targets->items[i].writer = open_table(targets->items[i].partition, kEventShape);
             plain = targets->items[i].writer != nullptr;
         }
-        if (plain && catalog_generation() == before)
-            return true;
-        close_targets(*targets);
-        if (catalog_generation() == before)
+        if (catalog_generation() == before) {
+            if (!plain)
+                close_targets(*targets);
+            return plain;
+        }
+        Targets again = make_targets(count);
+        before = catalog_generation();
+        if (!route(parent, events, count, &again)) {
+            close_targets(*targets);
             return false;
+        }
+        if (are_same(*targets, again, count)) {
+            if (!plain)
+                close_targets(*targets);
+            return plain;
+        }
+        close_targets(*targets);
+        *targets = again;
         CHECK_FOR_INTERRUPTS();
     }
 }
@@ -161,9 +192,7 @@ bool insert_events_directly(const NewEvent* events, int count) {
     if (!direct_insert_allowed())
         return false;
     const Relation parent = table_open(relations().meter_event, RowExclusiveLock);
-    constexpr int kFew = 4;
-    Targets targets{0, kFew, static_cast<Target*>(palloc(sizeof(Target) * kFew)),
-                    static_cast<int*>(palloc(sizeof(int) * static_cast<Size>(Max(count, 1))))};
+    Targets targets{};
     const bool plain = is_plain_parent(parent, kEventShape) && is_partitioned_by_time(parent) &&
                        open_targets(parent, events, count, &targets);
     if (plain) {

@@ -244,7 +244,7 @@ bool look_at_next(int count) {
 // pages of the index in which they were not found are then at hand where they are to go. `rows` has
 // room for all. False: a key is contested, or is found to be taken without having been looked at;
 // what was written has to be rolled back.
-bool claim_some(const TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int count,
+bool claim_some(TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int count,
                 KeyState* states, LedgerEntry* taken, RowSet& rows) {
     const bool look = look_at_next(count);
     rows.count = 0;

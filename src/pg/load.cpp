@@ -16,6 +16,7 @@
 #include "pg/settings.hpp"
 
 extern "C" {
+#include "access/htup_details.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "utils/lsyscache.h"
@@ -204,5 +205,7 @@ METER_FUNCTION(meter_load_events) {
         add_line(load, text_view(row->tts_values[0]));
     if (load->buffered() >= kMaxEvents || load->bytes >= kMaxBytes)
         flush(load);
-    return PointerGetDatum(trigger->tg_trigtuple);
+    // A copy, in a context that is reset for each row: PostgreSQL keeps a row that comes back as it
+    // is to the end of the statement.
+    return PointerGetDatum(heap_copytuple(trigger->tg_trigtuple));
 }

@@ -330,6 +330,8 @@ METER_FUNCTION(meter_drop_meter) {
     static Statement remove = {"DELETE FROM meter.meter WHERE id = $1", {INT4OID}};
     if (run(remove, values, nullptr, Run::kWrite) == 0)
         throw unknown_meter_error(call.org, meter::quote_for_message(event_name));
+    static Statement forget = {"DELETE FROM meter.rollup_meter WHERE meter_id = $1", {INT4OID}};
+    run(forget, values, nullptr, Run::kWrite);
     end_call(call);
     PG_RETURN_VOID();
 }

@@ -33,7 +33,9 @@ int64 horizon() {
     static uint64 known_since = 0;  // by catalog_generation(), which is never 0
     AcceptInvalidationMessages();
     (void)relations();  // registers for invalidations
-    while (known_since != catalog_generation()) {
+    // Once: it is what it was when we were called, or later. What changes while it is read is read
+    // by the next call.
+    if (known_since != catalog_generation()) {
         static Statement select = {"SELECT max(horizon) FROM meter.retention", {}};
         const uint64 before = catalog_generation();
         run(select, nullptr, nullptr, Run::kLatest);

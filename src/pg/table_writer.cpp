@@ -217,6 +217,8 @@ void close_table(TableWriter* writer) {
         index_close(writer->indexes[i], NoLock);
     }
     table_close(writer->relation, NoLock);
+    if (writer->scratch != nullptr)
+        MemoryContextDelete(writer->scratch);
     pfree(writer);
 }
 
@@ -233,43 +235,69 @@ RowSet make_rows(const TableWriter& writer, int count) {
 
 namespace {
 
-// Writes the rows into the heap.
-void insert_heap(const TableWriter& writer, RowSet& rows, const int* order) {
-    // Some pages full at a time: each page is logged once.
-    constexpr int kAtOnce = 512;
-    const Size columns = static_cast<Size>(writer.column_count);
-    const int slots = Min(rows.count, kAtOnce);
-    const MemoryContext tuples = AllocSetContextCreate(
-        CurrentMemoryContext, "tuples to be inserted", ALLOCSET_DEFAULT_SIZES);
-    auto** slot = static_cast<TupleTableSlot**>(palloc(sizeof(TupleTableSlot*) * kAtOnce));
-    const TupleDesc descriptor = RelationGetDescr(writer.relation);
-    for (int i = 0; i < slots; ++i) {
-        slot[i] = MakeSingleTupleTableSlot(descriptor, &TTSOpsHeapTuple);
-        slot[i]->tts_tableOid = RelationGetRelid(writer.relation);
+HeapTuple form_row(const TableWriter& writer, const RowSet& rows, int row) {
+    const Size first = static_cast<Size>(row) * static_cast<Size>(writer.column_count);
+    return heap_form_tuple(RelationGetDescr(writer.relation), rows.values + first,
+                           rows.nulls + first);
+}
+
+// Writes one row into the heap.
+void insert_heap_row(const TableWriter& writer, RowSet& rows, int row, int options, uint32 token) {
+    const HeapTuple tuple = form_row(writer, rows, row);
+    tuple->t_tableOid = RelationGetRelid(writer.relation);
+    if (options & HEAP_INSERT_SPECULATIVE)
+        HeapTupleHeaderSetSpeculativeToken(tuple->t_data, token);
+    heap_insert(writer.relation, tuple, GetCurrentCommandId(true), options, nullptr);
+    rows.tids[row] = tuple->t_self;
+    heap_freetuple(tuple);
+}
+
+// Some pages full at a time: each page is logged once.
+constexpr int kAtOnce = 128;
+
+// Sees that there are slots for `count` rows, and the scratch context.
+void provide_slots(TableWriter& writer, int count) {
+    const MemoryContext context = GetMemoryChunkContext(&writer);
+    if (writer.scratch == nullptr)
+        writer.scratch =
+            AllocSetContextCreate(context, "rows to be inserted", ALLOCSET_DEFAULT_SIZES);
+    const MemoryContext caller_context = MemoryContextSwitchTo(context);
+    if (writer.slots == nullptr)
+        writer.slots = static_cast<TupleTableSlot**>(palloc(sizeof(TupleTableSlot*) * kAtOnce));
+    // Of a copy of the descriptor, which is not counted: the relation's own would be noted with the
+    // resource owner for each slot.
+    if (writer.slot_count < count) {
+        const TupleDesc descriptor = CreateTupleDescCopy(RelationGetDescr(writer.relation));
+        for (; writer.slot_count < count; ++writer.slot_count) {
+            TupleTableSlot* slot = MakeTupleTableSlot(descriptor, &TTSOpsHeapTuple);
+            slot->tts_tableOid = RelationGetRelid(writer.relation);
+            writer.slots[writer.slot_count] = slot;
+        }
     }
+    MemoryContextSwitchTo(caller_context);
+}
+
+// Writes the rows into the heap.
+void insert_heap(TableWriter& writer, RowSet& rows, const int* order) {
+    provide_slots(writer, Min(rows.count, kAtOnce));
     const CommandId command = GetCurrentCommandId(true);
     for (int start = 0; start < rows.count; start += kAtOnce) {
         CHECK_FOR_INTERRUPTS();
         const int count = Min(kAtOnce, rows.count - start);
-        const MemoryContext caller_context = MemoryContextSwitchTo(tuples);
+        const MemoryContext caller_context = MemoryContextSwitchTo(writer.scratch);
         for (int i = 0; i < count; ++i) {
-            const Size row = static_cast<Size>(order == nullptr ? start + i : order[start + i]);
-            const HeapTuple tuple = heap_form_tuple(descriptor, rows.values + row * columns,
-                                                    rows.nulls + row * columns);
-            ExecStoreHeapTuple(tuple, slot[i], false);
+            const int row = order == nullptr ? start + i : order[start + i];
+            ExecStoreHeapTuple(form_row(writer, rows, row), writer.slots[i], false);
         }
-        table_multi_insert(writer.relation, slot, count, command, 0, nullptr);
+        heap_multi_insert(writer.relation, writer.slots, count, command, 0, nullptr);
         for (int i = 0; i < count; ++i) {
-            rows.tids[order == nullptr ? start + i : order[start + i]] = slot[i]->tts_tid;
-            ExecClearTuple(slot[i]);
+            const int row = order == nullptr ? start + i : order[start + i];
+            rows.tids[row] = writer.slots[i]->tts_tid;
+            ExecClearTuple(writer.slots[i]);
         }
         MemoryContextSwitchTo(caller_context);
-        MemoryContextReset(tuples);
+        MemoryContextReset(writer.scratch);
     }
-    for (int i = 0; i < slots; ++i)
-        ExecDropSingleTupleTableSlot(slot[i]);
-    pfree(slot);
-    MemoryContextDelete(tuples);
 }
 
 // Enters a row into an index.
@@ -375,19 +403,30 @@ int* order_rows(const TableWriter& writer, const RowSet& rows, const AttrNumber*
     return order;
 }
 
-void insert_rows(const TableWriter& writer, RowSet& rows, const int* order) {
+namespace {
+
+bool is_kept_up(const TableWriter& writer, int index) {
+    return index != writer.key_index && writer.index_infos[index]->ii_ReadyForInserts;
+}
+
+}  // namespace
+
+void insert_rows(TableWriter& writer, RowSet& rows, const int* order) {
     if (rows.count == 0)
         return;
-    insert_heap(writer, rows, order);
-    if (writer.index_count == (writer.key_index >= 0 ? 1 : 0))
+    if (rows.count == 1) {
+        insert_heap_row(writer, rows, 0, 0, 0);
+        for (int index = 0; index < writer.index_count; ++index)
+            if (is_kept_up(writer, index))
+                insert_entry(writer, index, rows, 0, UNIQUE_CHECK_NO);
         return;
-    const MemoryContext entries =
-        AllocSetContextCreate(CurrentMemoryContext, "entries of an index", ALLOCSET_DEFAULT_SIZES);
+    }
+    insert_heap(writer, rows, order);
     for (int index = 0; index < writer.index_count; ++index) {
-        const IndexInfo* info = writer.index_infos[index];
-        if (index == writer.key_index || !info->ii_ReadyForInserts)
+        if (!is_kept_up(writer, index))
             continue;
-        const MemoryContext caller_context = MemoryContextSwitchTo(entries);
+        const IndexInfo* info = writer.index_infos[index];
+        const MemoryContext caller_context = MemoryContextSwitchTo(writer.scratch);
         const int* sorted =
             order_rows(writer, rows, info->ii_IndexAttrNumbers, info->ii_NumIndexKeyAttrs);
         for (int i = 0; i < rows.count; ++i) {
@@ -396,9 +435,8 @@ void insert_rows(const TableWriter& writer, RowSet& rows, const int* order) {
             insert_entry(writer, index, rows, sorted[i], UNIQUE_CHECK_NO);
         }
         MemoryContextSwitchTo(caller_context);
-        MemoryContextReset(entries);
+        MemoryContextReset(writer.scratch);
     }
-    MemoryContextDelete(entries);
 }
 
 bool insert_key(const TableWriter& writer, RowSet& rows, int row) {
@@ -408,23 +446,18 @@ bool insert_key(const TableWriter& writer, RowSet& rows, int row) {
 bool insert_unless_taken(const TableWriter& writer, RowSet& rows, int row) {
     // As the executor does for ON CONFLICT: until its row is confirmed, others who find it in the
     // index wait for the token, and not for our transaction.
-    const TupleDesc descriptor = RelationGetDescr(writer.relation);
-    const Size first = static_cast<Size>(row) * static_cast<Size>(writer.column_count);
-    TupleTableSlot* slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsHeapTuple);
-    slot->tts_tableOid = RelationGetRelid(writer.relation);
-    ExecStoreHeapTuple(heap_form_tuple(descriptor, rows.values + first, rows.nulls + first), slot,
-                       true);
-    const uint32 token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
-    table_tuple_insert_speculative(writer.relation, slot, GetCurrentCommandId(true), 0, nullptr,
-                                   token);
-    rows.tids[row] = slot->tts_tid;
+    const TransactionId transaction = GetCurrentTransactionId();
+    const uint32 token = SpeculativeInsertionLockAcquire(transaction);
+    insert_heap_row(writer, rows, row, HEAP_INSERT_SPECULATIVE, token);
     const bool inserted = insert_key(writer, rows, row);
     for (int index = 0; inserted && index < writer.index_count; ++index)
-        if (index != writer.key_index && writer.index_infos[index]->ii_ReadyForInserts)
+        if (is_kept_up(writer, index))
             insert_entry(writer, index, rows, row, UNIQUE_CHECK_NO);
-    table_tuple_complete_speculative(writer.relation, slot, token, inserted);
-    SpeculativeInsertionLockRelease(GetCurrentTransactionId());
-    ExecDropSingleTupleTableSlot(slot);
+    if (inserted)
+        heap_finish_speculative(writer.relation, &rows.tids[row]);
+    else
+        heap_abort_speculative(writer.relation, &rows.tids[row]);
+    SpeculativeInsertionLockRelease(transaction);
     return inserted;
 }
 

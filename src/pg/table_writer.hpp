@@ -40,6 +40,10 @@ struct TableWriter {
     Relation* indexes;
     IndexInfo** index_infos;
     int key_index;  // which of the indexes is the primary key; -1: none
+    // For writing several rows at a time, made when first needed.
+    MemoryContext scratch;  // of tuples and index entries, reset after some
+    TupleTableSlot** slots;
+    int slot_count;
 };
 
 // Rows to write: row i has its columns from values[i * column_count] on, and lies at tids[i] once
@@ -68,7 +72,7 @@ bool is_plain_parent(Relation relation, const TableShape& shape);
 
 // Writes the rows into the table, in the order that `order` lists them (nullptr: as they are), and
 // into each index in that index's order. The primary key's index is left to the caller.
-void insert_rows(const TableWriter& writer, RowSet& rows, const int* order);
+void insert_rows(TableWriter& writer, RowSet& rows, const int* order);
 
 // Enters row `row` into the primary key's index. False: there may be another row with its key, from
 // a transaction under way perhaps; the row is in the index all the same, and has to be rolled back.

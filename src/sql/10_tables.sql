@@ -100,7 +100,12 @@ COMMENT ON COLUMN meter.meter_event.idempotency IS 'the key that makes a retry h
 COMMENT ON COLUMN meter.meter_event.dimensions IS 'what usage is grouped and filtered by, canonical: flat, no nulls, no trailing zeros';
 COMMENT ON COLUMN meter.meter_event.metadata IS 'anything else, a JSON object';
 
-CREATE TABLE meter.meter_event_default PARTITION OF meter.meter_event DEFAULT;
+-- Events never change, so a vacuum may freeze them at once, and need not come back: each page is gone
+-- over once, soon after it was filled, and not all of them when the age of the oldest forces it. A
+-- partition that create_partitions makes has the same options, and so has the ledger.
+CREATE TABLE meter.meter_event_default PARTITION OF meter.meter_event DEFAULT
+    WITH (autovacuum_vacuum_insert_threshold = 100000, autovacuum_vacuum_insert_scale_factor = 0,
+          autovacuum_freeze_min_age = 0);
 CREATE INDEX meter_event_default_user_idx
     ON meter.meter_event_default (user_id, meter_id, "timestamp");
 CREATE INDEX meter_event_default_meter_idx
@@ -119,7 +124,8 @@ CREATE TABLE meter.event_key (
     event_id bigint NOT NULL,
     event_timestamp timestamptz NOT NULL,
     CONSTRAINT event_key_pkey PRIMARY KEY (digest)
-);
+) WITH (autovacuum_vacuum_insert_threshold = 100000, autovacuum_vacuum_insert_scale_factor = 0,
+        autovacuum_freeze_min_age = 0);
 COMMENT ON TABLE meter.event_key IS
 'the idempotency ledger: one row for each event that has a key, for as long as the event is kept';
 COMMENT ON COLUMN meter.event_key.digest IS 'a digest of meter, user and key';

@@ -6,8 +6,19 @@ AS 'MODULE_PATHNAME', 'meter_load_events';
 REVOKE ALL ON FUNCTION meter.load_events() FROM PUBLIC;
 COMMENT ON FUNCTION meter.load_events() IS 'the triggers of meter.event_load and meter.event_load_json';
 
+-- A view's triggers cannot be made to fire always. So the one column that every line has is of a type
+-- that refuses every value where they do not fire, or it would be lost without an error.
+CREATE DOMAIN meter.loaded_text AS pg_catalog.text
+    CONSTRAINT no_trigger_records_under_session_replication_role_replica
+    CHECK (pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.<>) 'replica');
+REVOKE ALL ON DOMAIN meter.loaded_text FROM PUBLIC;
+COMMENT ON DOMAIN meter.loaded_text IS
+'a text of meter.event_load and meter.event_load_json: an error where their triggers do not fire';
+COMMENT ON CONSTRAINT no_trigger_records_under_session_replication_role_replica ON DOMAIN meter.loaded_text IS
+'triggers record what is loaded, and do not fire there';
+
 CREATE VIEW meter.event_load AS
-SELECT NULL::pg_catalog.text AS event_name,
+SELECT NULL::meter.loaded_text AS event_name,
        NULL::pg_catalog.text AS user_id,
        NULL::pg_catalog.numeric AS value,
        NULL::pg_catalog.jsonb AS dimensions,
@@ -26,7 +37,7 @@ COMMENT ON COLUMN meter.event_load."timestamp" IS 'when it was used; null: now';
 COMMENT ON COLUMN meter.event_load.metadata IS 'an object; null: {}';
 
 CREATE VIEW meter.event_load_json AS
-SELECT NULL::pg_catalog.text AS line WHERE false;
+SELECT NULL::meter.loaded_text AS line WHERE false;
 COMMENT ON VIEW meter.event_load_json IS
 'the same as meter.event_load for lines of JSON, in the forms that meter.ingest takes';
 COMMENT ON COLUMN meter.event_load_json.line IS 'an event, or an array of events';

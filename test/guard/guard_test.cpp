@@ -8,7 +8,10 @@
 #include "pg/memory.hpp"
 
 extern "C" {
+#include "catalog/objectaccess.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
+#include "utils/inval.h"
 }
 
 #include <malloc.h>
@@ -382,5 +385,35 @@ METER_FUNCTION(guard_silence) {
         close(saved);
         saved = -1;
     }
+    PG_RETURN_VOID();
+}
+
+// Discards what the backend has cached of the catalogs, again and again, from now on: before each
+// statement, and whenever a schema is looked for. So does debug_discard_caches, which servers have
+// that are built for tests.
+static ExecutorStart_hook_type previous_start = nullptr;
+static object_access_hook_type previous_access = nullptr;
+
+static void discard_and_start(QueryDesc* query, int flags) {
+    InvalidateSystemCaches();
+    if (previous_start != nullptr)
+        previous_start(query, flags);
+    else
+        standard_ExecutorStart(query, flags);
+}
+
+static void discard_on_access(ObjectAccessType access, Oid catalog, Oid object, int part,
+                              void* argument) {
+    if (access == OAT_NAMESPACE_SEARCH)
+        InvalidateSystemCaches();
+    if (previous_access != nullptr)
+        previous_access(access, catalog, object, part, argument);
+}
+
+METER_FUNCTION(guard_discard_caches) {
+    previous_start = ExecutorStart_hook;
+    ExecutorStart_hook = discard_and_start;
+    previous_access = object_access_hook;
+    object_access_hook = discard_on_access;
     PG_RETURN_VOID();
 }

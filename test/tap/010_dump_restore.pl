@@ -112,7 +112,7 @@ FROM pg_class c WHERE c.relnamespace = 'meter'::regnamespace AND c.relkind IN ('
 SELECT format('SELECT %L, last_value, is_called FROM %s', c.oid::regclass, c.oid::regclass)
 FROM pg_class c WHERE c.relnamespace = 'meter'::regnamespace AND c.relkind = 'S' ORDER BY c.relname
 \gexec
-SELECT inhrelid::regclass, pg_get_expr(relpartbound, c.oid), obj_description(c.oid, 'pg_class'),
+SELECT inhrelid::regclass, pg_get_expr(relpartbound, c.oid), obj_description(c.oid, 'pg_class'), c.reloptions,
        (SELECT string_agg(indexdef, ';' ORDER BY indexdef) FROM pg_indexes
         WHERE schemaname = 'meter' AND tablename = c.relname),
        (SELECT string_agg(conname || pg_get_constraintdef(k.oid), ';' ORDER BY conname)
