@@ -70,11 +70,11 @@ RollupTables::RollupTables(std::pmr::memory_resource* resource)
       user_months_(resource),
       meter_months_(resource) {}
 
-void RollupTables::add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions) {
+TableCell& RollupTables::add_hour(const CellKey& key, const RollupCell& cell) {
     const std::int64_t day = day_start(key.start);
     TableCell& entry = days.at({key.meter_id, day, key.user_id, key.digest});
-    entry.dimensions = dimensions;
     meter::add_hour(entry, day, static_cast<int>((key.start - day) / kHourMicros), cell, resource_);
+    return entry;
 }
 
 void RollupTables::finish() {

@@ -83,8 +83,8 @@ class RollupTables {
     explicit RollupTables(std::pmr::memory_resource* resource);
 
     // Adds what the events of one hour add up to; key.start is the hour's, and so is the origin of
-    // the cell.
-    void add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions);
+    // the cell. Returns the day's cell, whose dimensions are the caller's to set.
+    TableCell& add_hour(const CellKey& key, const RollupCell& cell);
 
     // Fills months and totals from the hours that were added.
     void finish();
