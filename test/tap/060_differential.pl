@@ -263,11 +263,12 @@ for my $writer (1 .. 3)
 	for (1 .. $questions * 4)
 	{
 		push @lines, @$stop if $_ % 10 == 0;
+		# A timeout may hit the COMMIT, too, which leaves the transaction open.
 		my $kind = $random->number(100);
 		push @lines, $kind < 10 ? ('BEGIN;', 'SELECT meter.fold();', 'SELECT pg_sleep(0.01);', 'ROLLBACK;')
 		  : $kind < 20 ? fold_and_begin()
 		  : $kind < 22 ? 'SELECT meter.fold(into_cells => true);'
-		  : $kind < 27 ? ('BEGIN;', sprintf('SET LOCAL statement_timeout = %d;', 1 + $random->number(5)), 'SELECT meter.fold();', 'COMMIT;') : 'SELECT meter.fold();';
+		  : $kind < 27 ? ('BEGIN;', sprintf('SET LOCAL statement_timeout = %d;', 1 + $random->number(5)), 'SELECT meter.fold();', 'COMMIT;', 'ROLLBACK;') : 'SELECT meter.fold();';
 		push @lines, sprintf 'SELECT pg_sleep(%.4f);', $random->number(30) / 10_000;
 	}
 	push @others, [ 'folder', @lines ];
