@@ -107,12 +107,12 @@ RollupTables::RollupTables(std::pmr::memory_resource* resource)
       user_months_(resource),
       meter_months_(resource) {}
 
-void RollupTables::add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions,
-                            bool voided) {
+TableCell& RollupTables::add_hour(const CellKey& key, const RollupCell& cell, bool voided) {
     const std::int64_t day = day_start(key.start);
-    TableCell& entry = (voided ? voided_days : days).at({key.meter_id, day, key.user_id, key.digest});
-    entry.dimensions = dimensions;
+    TableCell& entry =
+        (voided ? voided_days : days).at({key.meter_id, day, key.user_id, key.digest});
     meter::add_hour(entry, day, static_cast<int>((key.start - day) / kHourMicros), cell, resource_);
+    return entry;
 }
 
 void RollupTables::finish() {

@@ -84,9 +84,9 @@ class RollupTables {
     explicit RollupTables(std::pmr::memory_resource* resource);
 
     // Adds what the events of one hour add up to; key.start is the hour's, and so is the origin of
-    // the cell. With `voided` it is what voided events take back.
-    void add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions,
-                  bool voided);
+    // the cell. With `voided` it is what voided events take back. Returns the day's cell, whose
+    // dimensions are the caller's to set.
+    TableCell& add_hour(const CellKey& key, const RollupCell& cell, bool voided);
 
     // Fills months and totals from the hours that were added.
     void finish();

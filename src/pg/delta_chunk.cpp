@@ -1,6 +1,8 @@
 #include "pg/delta_chunk.hpp"
 
 #include <algorithm>
+#include <cstring>
+#include <unordered_map>
 #include <vector>
 
 #include "core/error.hpp"
@@ -11,54 +13,88 @@
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
 
+extern "C" {
+#include "access/htup_details.h"
+}
+
 namespace meter::pg {
 
 namespace {
 
+// Where the columns are.
+enum {
+    kMeter,
+    kUser,
+    kDigest,
+    kDimensions,
+    kFirstTime,
+    kLastTime,
+    kLastId,
+    kEventCount,
+    kDirty,
+    kSum,
+    kMin,
+    kMax,
+    kLastValue,
+    kValueTime,
+    kEventDigest,
+    kVoided
+};
+static_assert(kVoided + 1 == kDeltaColumns);
+
 // A number that a delta of several events, or of corrections, must have.
-NumberView required_number(uint64 row, int column) {
-    bool null;
-    const Datum value = result(row, column, &null);
-    if (null)
+NumberView required_number(const DeltaColumns& delta, int column) {
+    if (delta.nulls[column])
         throw Error(ErrorKind::kCorrupt, "a delta lacks columns");
-    return view_numeric(value);
+    return view_numeric(delta.values[column]);
 }
 
-// Reads a row's numbers; the origin of the cell is the start of its hour.
-RollupCell read_delta(uint64 row, std::pmr::memory_resource* resource) {
-    bool null;
-    const auto column = [&](int number) { return result(row, number, &null); };
-    const int64 first = to_unix_micros(DatumGetTimestampTz(column(5)));
-    const int64 id = DatumGetInt64(column(7));
-    const int64 count = DatumGetInt64(column(8));
-    const NumberView sum = view_numeric(column(10));
-    const Datum dirty = column(9);
-    const bool is_dirty = !null && DatumGetBool(dirty);
-    const DigestSum digest = DigestSum::of(digest_of(column(15)));
+// Reads a delta's numbers; the origin of the cell is the start of its hour.
+RollupCell read_delta(const DeltaColumns& delta, std::pmr::memory_resource* resource) {
+    const int64 first = to_unix_micros(DatumGetTimestampTz(delta.values[kFirstTime]));
+    const int64 id = DatumGetInt64(delta.values[kLastId]);
+    const int64 count = DatumGetInt64(delta.values[kEventCount]);
+    const NumberView sum = view_numeric(delta.values[kSum]);
+    const bool is_dirty = !delta.nulls[kDirty] && DatumGetBool(delta.values[kDirty]);
+    const DigestSum event_digest = DigestSum::of(digest_of(delta.values[kEventDigest]));
     RollupCell cell;
-    (void)column(14);
-    if (null) {
+    if (delta.nulls[kValueTime]) {
         // Of one event: all follows from its value and timestamp.
         if (count != 1)
             throw Error(ErrorKind::kCorrupt, "a delta of several events lacks columns");
         cell.add_event(sum, first, id, hour_start(first), resource);
-        cell.digest = digest;
+        cell.digest = event_digest;
         cell.dirty = is_dirty;
         return cell;
     }
-    const Datum last = column(6);
     cell.first_time = first;
-    cell.last_time = null ? first : to_unix_micros(DatumGetTimestampTz(last));
+    cell.last_time = delta.nulls[kLastTime]
+                         ? first
+                         : to_unix_micros(DatumGetTimestampTz(delta.values[kLastTime]));
     cell.last_id = id;
-    cell.digest = digest;
+    cell.digest = event_digest;
     cell.event_count = count;
     cell.dirty = is_dirty;
     cell.value_sum.add(sum, resource);
-    cell.value_min.assign(required_number(row, 11), resource);
-    cell.value_max.assign(required_number(row, 12), resource);
-    cell.last_value.assign(required_number(row, 13), resource);
-    cell.value_time.add(required_number(row, 14), resource);
+    cell.value_min.assign(required_number(delta, kMin), resource);
+    cell.value_max.assign(required_number(delta, kMax), resource);
+    cell.last_value.assign(required_number(delta, kLastValue), resource);
+    cell.value_time.add(required_number(delta, kValueTime), resource);
     return cell;
+}
+
+// Adds a delta to the tables; `user` and the dimensions have to last as long as they. Returns the
+// day's cell.
+TableCell& add_delta(RollupTables* tables, LeftOut* left_out, const DeltaColumns& delta,
+                     std::string_view user, Datum* dimensions, Digest* digest) {
+    const RollupCell cell = read_delta(delta, tables->resource());
+    const int32 meter = DatumGetInt32(delta.values[kMeter]);
+    *digest = digest_of(delta.values[kDigest]);
+    *dimensions = delta.values[kDimensions];
+    if (left_out != nullptr)
+        strip_dimensions(left_out, meter, dimensions, digest);
+    return tables->add_hour({meter, hour_start(cell.first_time), user, *digest}, cell,
+                            !delta.nulls[kVoided] && DatumGetBool(delta.values[kVoided]));
 }
 
 // An hour under way, and what it is about.
@@ -90,22 +126,69 @@ std::vector<Hour>* sorted_hours(RollupTables* tables) {
     return hours;
 }
 
+struct DigestHash {
+    std::size_t operator()(const Digest& digest) const {
+        std::size_t hash;
+        std::memcpy(&hash, digest.data(), sizeof hash);
+        return hash;
+    }
+};
+using KeptDimensions = std::pmr::unordered_map<Digest, Datum, DigestHash>;
+
 }  // namespace
+
+struct DeltaAdder {
+    RollupTables* tables;
+    LeftOut* left_out;
+    MemoryContext context;
+    std::string_view user;  // of the last delta: those of a user come together, mostly
+    KeptDimensions* dimensions;
+};
+
+DeltaAdder* make_adder(RollupTables* tables, LeftOut* left_out) {
+    auto* adder =
+        static_cast<DeltaAdder*>(MemoryContextAllocZero(CurrentMemoryContext, sizeof(DeltaAdder)));
+    adder->tables = tables;
+    adder->left_out = left_out;
+    adder->context = CurrentMemoryContext;
+    adder->dimensions = make_in<KeptDimensions>(CurrentMemoryContext, tables->resource());
+    return adder;
+}
+
+void add_passing_delta(DeltaAdder* adder, const DeltaColumns& delta) {
+    const std::string_view user = text_view(delta.values[kUser]);
+    if (user != adder->user || adder->user.data() == nullptr) {
+        auto* bytes = static_cast<char*>(adder->tables->resource()->allocate(user.size() + 1, 1));
+        std::memcpy(bytes, user.data(), user.size());
+        adder->user = {bytes, user.size()};
+    }
+    Datum dimensions;
+    Digest digest;
+    TableCell& cell =
+        add_delta(adder->tables, adder->left_out, delta, adder->user, &dimensions, &digest);
+    if (cell.dimensions != 0)
+        return;
+    const auto [kept, fresh] = adder->dimensions->try_emplace(digest);
+    if (fresh) {
+        const MemoryContext caller_context = MemoryContextSwitchTo(adder->context);
+        kept->second = PointerGetDatum(PG_DETOAST_DATUM_COPY(dimensions));
+        MemoryContextSwitchTo(caller_context);
+    }
+    cell.dimensions = static_cast<std::uintptr_t>(kept->second);
+}
 
 void add_deltas(RollupTables* tables, LeftOut* left_out) {
     for (uint64 row = 0; row < SPI_processed; ++row) {
         if (row % 1024 == 0)
             CHECK_FOR_INTERRUPTS();
-        const RollupCell cell = read_delta(row, tables->resource());
-        bool null;
-        CellKey key{DatumGetInt32(result(row, 1, &null)), hour_start(cell.first_time),
-                    text_view(result(row, 2, &null)), digest_of(result(row, 3, &null))};
-        Datum dimensions = result(row, 4, &null);
-        if (left_out != nullptr)
-            strip_dimensions(left_out, key.meter_id, &dimensions, &key.digest);
-        const Datum voided = result(row, 16, &null);
-        tables->add_hour(key, cell, static_cast<std::uintptr_t>(dimensions),
-                         !null && DatumGetBool(voided));
+        DeltaColumns delta;
+        heap_deform_tuple(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, delta.values,
+                          delta.nulls);
+        Datum dimensions;
+        Digest digest;
+        TableCell& cell = add_delta(tables, left_out, delta, text_view(delta.values[kUser]),
+                                    &dimensions, &digest);
+        cell.dimensions = static_cast<std::uintptr_t>(dimensions);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/delta_chunk.hpp"
+#include "pg/delta_table.hpp"
 #include "pg/fold_state.hpp"
 #include "pg/generation.hpp"
 #include "pg/guard.hpp"
@@ -46,15 +47,30 @@ struct Chunk {
     RollupTables tables{&resource};
 };
 
-// Folds the deltas that the statement deletes and returns. Uses the current memory context for all
-// it needs. Returns their number.
-uint64 fold_chunk(Statement& take, const Datum* values, const Target& target, int64* written) {
+// The deltas to fold: those that a statement deletes and returns, which where they are known by
+// their places is one that says the same.
+struct Source {
+    Statement& take;
+    const Datum* values;
+    const Datum* tids;  // nullptr: they are not known
+    int count;
+};
+
+// Folds deltas. Uses the current memory context for all it needs. Returns their number.
+uint64 fold_chunk(const Source& source, const Target& target, int64* written) {
     Chunk* chunk = make_in<Chunk>(CurrentMemoryContext, CurrentMemoryContext);
     LeftOut* left_out = target.run == kCells ? load_left_out() : nullptr;
-    const uint64 taken = run(take, values, nullptr, Run::kWrite);
-    SPITupleTable* const deltas = SPI_tuptable;
-    if (taken > 0) {
+    DeltaTable* table = source.tids != nullptr ? open_deltas() : nullptr;
+    uint64 taken = 0;
+    SPITupleTable* deltas = nullptr;
+    if (table != nullptr) {
+        taken = take_deltas(table, source.tids, source.count, &chunk->tables, left_out);
+    } else {
+        taken = run(source.take, source.values, nullptr, Run::kWrite);
+        deltas = SPI_tuptable;
         add_deltas(&chunk->tables, left_out);
+    }
+    if (taken > 0) {
         if (target.run != kCells) {
             *written = write_hours_as_deltas(&chunk->tables, target.run);
         } else {
@@ -62,16 +78,23 @@ uint64 fold_chunk(Statement& take, const Datum* values, const Target& target, in
             if (judge_dimensions(&chunk->tables)) {
                 chunk = make_in<Chunk>(CurrentMemoryContext, CurrentMemoryContext);
                 left_out = load_left_out();
-                SPI_tuptable = deltas;
-                SPI_processed = taken;
-                add_deltas(&chunk->tables, left_out);
+                if (table != nullptr) {
+                    add_taken_deltas(table, source.tids, source.count, &chunk->tables, left_out);
+                } else {
+                    SPI_tuptable = deltas;
+                    SPI_processed = taken;
+                    add_deltas(&chunk->tables, left_out);
+                }
                 chunk->tables.finish();
             }
             decide_days(&chunk->tables);
             store_rollups(&chunk->tables);
         }
     }
-    SPI_freetuptable(deltas);
+    if (table != nullptr)
+        close_deltas(table);
+    else
+        SPI_freetuptable(deltas);
     return taken;
 }
 
@@ -83,11 +106,10 @@ bool is_about_data(int sqlstate) {
            sqlstate == ERRCODE_DATA_CORRUPTED;
 }
 
-// Folds the deltas that the statement deletes and returns, in a subtransaction. Where that fails
+// Folds deltas in a subtransaction. Where that fails
 // for what the deltas are, nothing is changed, `error` says why, and it returns false; other errors
 // go on.
-bool try_fold(Statement& take, const Datum* values, Target* target, int64* folded,
-              const char** error) {
+bool try_fold(const Source& source, Target* target, int64* folded, const char** error) {
     const MemoryContext context = CurrentMemoryContext;
     const ResourceOwner owner = CurrentResourceOwner;
     const MemoryContext chunk_context =
@@ -100,7 +122,7 @@ bool try_fold(Statement& take, const Datum* values, Target* target, int64* folde
     try {
         *folded = call([&] {
             MemoryContextSwitchTo(chunk_context);
-            return static_cast<int64>(fold_chunk(take, values, *target, &written));
+            return static_cast<int64>(fold_chunk(source, *target, &written));
         });
     } catch (...) {
         MemoryContextSwitchTo(context);
@@ -143,7 +165,7 @@ void fold_or_set_aside(Datum* tids, int first, int last, Target* target) {
         tids + first, last - first, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT))};
     int64 folded = 0;
     const char* error = nullptr;
-    if (try_fold(take, values, target, &folded, &error))
+    if (try_fold({take, values, tids + first, last - first}, target, &folded, &error))
         return;
     if (last - first > 1) {
         const int middle = first + (last - first) / 2;
@@ -264,7 +286,8 @@ void merge_runs(FoldState* state) {
         const Datum values[] = {generations, from, to};
         int64 settled = 0;
         const char* error = nullptr;
-        if (!try_fold(is_last ? take_rest : take_part, values, &target, &settled, &error)) {
+        if (!try_fold({is_last ? take_rest : take_part, values, nullptr, 0}, &target, &settled,
+                      &error)) {
             bool all = false;
             fold_generations(generations, PG_INT64_MAX, &target, &all);
             break;

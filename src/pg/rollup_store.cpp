@@ -117,14 +117,26 @@ void add_stored(CellTable::Entry* entry, char grain, const ItemPointerData* tid,
     merge_stored_day(entry->second, entry->first.start, stored, packed, resource);
 }
 
+// How many entries behind the first have its meter and start.
+int more_alike(CellTable::Entry* const* entries, int count) {
+    const CellKey& key = entries[0]->first;
+    int more = 0;
+    while (more + 1 < count && entries[more + 1]->first.meter_id == key.meter_id &&
+           entries[more + 1]->first.start == key.start)
+        ++more;
+    return more;
+}
+
 // Adds to `count` cells what is stored for them, without the executor.
 void load_cells(CellRows* rows, char grain, CellTable::Entry* const* entries, int count,
                 std::pmr::memory_resource* resource) {
+    int more = 0;
     for (int i = 0; i < count; ++i) {
         if (i % 256 == 0)
             CHECK_FOR_INTERRUPTS();
+        more = more > 0 ? more - 1 : more_alike(entries + i, count - i);
         FoundCell found;
-        if (!find_cell(rows, grain, entries[i]->first, &found))
+        if (!find_cell(rows, grain, entries[i]->first, more, &found))
             continue;
         RollupCell stored;
         const Datum* number = found.numbers;

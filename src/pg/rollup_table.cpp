@@ -11,6 +11,7 @@ extern "C" {
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
 #include "executor/executor.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
@@ -54,6 +55,7 @@ constexpr int kMostColumns = lengthof(kColumns);
 constexpr int kNumberColumns[kCellNumbers] = {0, 1, 3, 4, 9, 11, 12, 13, 14, 15, 6, 17};
 constexpr int kOtherColumns[] = {2, 5, 7, 16, kUserColumn};
 constexpr int kGrainColumn = 8;
+constexpr int kWalkUser = 3;  // where the user is in the key, or the digest of all users' cells
 
 // The key, by places in kColumns, and the functions that compare its columns.
 struct KeyColumn {
@@ -80,6 +82,15 @@ struct CellRows {
     ScanKeyData keys[lengthof(kKey)];
     TupleTableSlot* found;
     TupleTableSlot* changed;
+
+    // Going through the cells of one meter, grain and start, from some user on.
+    IndexScanDesc walk;
+    int walk_key_count;
+    ScanKeyData walk_keys[4];
+    bool walking;  // the walk stands at an entry of the index, or behind the last
+    bool ended;
+    int left;    // keys still to be looked up
+    int passed;  // entries that were none of them, less what was found
 };
 
 namespace {
@@ -128,6 +139,8 @@ bool is_our_key(Relation index, bool by_user) {
             form->indkey.values[count++] != place(by_user, key.column) + 1)
             return false;
     }
+    if (by_user && index->rd_indcollation[kWalkUser] != C_COLLATION_OID)
+        return false;
     return count == form->indnkeyatts && form->indisvalid && index->rd_rel->relam == BTREE_AM_OID;
 }
 
@@ -183,6 +196,16 @@ CellRows* open_cells(bool by_user) {
     CommandCounterIncrement();
     PushActiveSnapshot(GetTransactionSnapshot());
     rows->scan = begin_index_scan(relation, key, GetActiveSnapshot(), rows->key_count);
+    rows->walk_key_count = rows->key_count - 1;
+    rows->walk = begin_index_scan(relation, key, GetActiveSnapshot(), rows->walk_key_count);
+    rows->walk->xs_want_itup = true;
+    for (int i = 0; i < rows->walk_key_count; ++i) {
+        rows->walk_keys[i] = rows->keys[i];
+        if (by_user && i == kWalkUser)
+            ScanKeyEntryInitialize(&rows->walk_keys[i], 0, static_cast<AttrNumber>(i + 1),
+                                   BTGreaterEqualStrategyNumber, InvalidOid,
+                                   key->rd_indcollation[i], F_TEXT_GE, static_cast<Datum>(0));
+    }
     rows->found = table_slot_create(relation, nullptr);
     rows->changed = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsVirtual);
     return rows;
@@ -191,6 +214,7 @@ CellRows* open_cells(bool by_user) {
 void close_cells(CellRows* rows) {
     ExecDropSingleTupleTableSlot(rows->changed);
     ExecDropSingleTupleTableSlot(rows->found);
+    index_endscan(rows->walk);
     index_endscan(rows->scan);
     PopActiveSnapshot();
     CommandCounterIncrement();
@@ -201,7 +225,66 @@ void close_cells(CellRows* rows) {
     pfree(rows);
 }
 
-bool find_cell(CellRows* rows, char grain, const CellKey& key, FoundCell* found) {
+namespace {
+
+// For fewer keys, or past more of the others, it takes less time to look each of them up.
+constexpr int kWorthWalking = 16;
+constexpr int kMostPassed = 256;
+constexpr int kWorthPassing = 12;  // for one that is found
+
+// The order of the entry that the walk stands at and the key.
+int compare_entry(const CellRows* rows, const CellKey& key) {
+    const IndexScanDesc walk = rows->walk;
+    bool null;
+    if (rows->by_user) {
+        const Datum user = index_getattr(walk->xs_itup, kWalkUser + 1, walk->xs_itupdesc, &null);
+        if (const int order = text_view(user).compare(key.user_id))
+            return order;
+    }
+    const Datum digest = index_getattr(walk->xs_itup, rows->key_count, walk->xs_itupdesc, &null);
+    return std::memcmp(DatumGetPointer(digest), key.digest.data(), key.digest.size());
+}
+
+// Goes on to the next entry.
+void step(CellRows* rows) {
+    rows->ended = index_getnext_tid(rows->walk, ForwardScanDirection) == nullptr;
+}
+
+// Begins to go through the cells of the key's meter and start.
+void begin_walk(CellRows* rows, char grain, const CellKey& key) {
+    rows->walk_keys[0].sk_argument = Int32GetDatum(key.meter_id);
+    rows->walk_keys[1].sk_argument = CharGetDatum(grain);
+    rows->walk_keys[2].sk_argument = TimestampTzGetDatum(to_timestamptz(key.start));
+    if (rows->by_user)
+        rows->walk_keys[kWalkUser].sk_argument = text_datum(key.user_id);
+    index_rescan(rows->walk, rows->walk_keys, rows->walk_key_count, nullptr, 0);
+    rows->walking = true;
+    rows->passed = 0;
+    step(rows);
+}
+
+// Finds the key by going on from where the walk stands. Gives up where too much lies between.
+bool walk_to(CellRows* rows, const CellKey& key) {
+    while (!rows->ended) {
+        const int order = compare_entry(rows, key);
+        if (order > 0)
+            return false;
+        // An entry may be that of a row that was replaced.
+        if (order == 0 && index_fetch_heap(rows->walk, rows->found)) {
+            rows->passed -= Min(rows->passed, kWorthPassing);
+            return true;
+        }
+        if (++rows->passed > kMostPassed) {
+            rows->walking = false;
+            return false;
+        }
+        step(rows);
+    }
+    return false;
+}
+
+// The row of a key, by its own way through the index.
+bool look_up(CellRows* rows, char grain, const CellKey& key) {
     int i = 0;
     rows->keys[i++].sk_argument = Int32GetDatum(key.meter_id);
     rows->keys[i++].sk_argument = CharGetDatum(grain);
@@ -209,10 +292,25 @@ bool find_cell(CellRows* rows, char grain, const CellKey& key, FoundCell* found)
     if (rows->by_user)
         rows->keys[i++].sk_argument = text_datum(key.user_id);
     rows->keys[i].sk_argument = uuid_datum(key.digest);
-    // What the scan allocates for itself, it does when it needs it, and keeps.
-    const MemoryContext caller_context = MemoryContextSwitchTo(rows->context);
     index_rescan(rows->scan, rows->keys, rows->key_count, nullptr, 0);
-    const bool any = index_getnext_slot(rows->scan, ForwardScanDirection, rows->found);
+    return index_getnext_slot(rows->scan, ForwardScanDirection, rows->found);
+}
+
+}  // namespace
+
+bool find_cell(CellRows* rows, char grain, const CellKey& key, int more, FoundCell* found) {
+    // What the scans allocate for themselves, they do when they need it, and keep.
+    const MemoryContext caller_context = MemoryContextSwitchTo(rows->context);
+    const bool goes_on = rows->left > 0 && more == rows->left - 1;
+    if (!goes_on) {
+        rows->walking = false;
+        if (more + 1 >= kWorthWalking)
+            begin_walk(rows, grain, key);
+    }
+    rows->left = more;
+    bool any = rows->walking && walk_to(rows, key);
+    if (!any && !rows->walking)
+        any = look_up(rows, grain, key);
     MemoryContextSwitchTo(caller_context);
     if (!any)
         return false;

@@ -26,13 +26,15 @@ struct CellRows;
 CellRows* open_cells(bool by_user);
 void close_cells(CellRows* rows);
 
-// The stored cell of a key: its place, and its numbers, which are good until the next call.
+// The stored cell of a key: its place, and its numbers, which are good until the next call. `more`
+// says how many keys of the same meter and start are to be looked up next, in ascending order: many
+// of them are found by going through the index once, where that has not many others between them.
 struct FoundCell {
     ItemPointerData tid;
     Datum numbers[kCellNumbers];
     bool nulls[kCellNumbers];
 };
-bool find_cell(CellRows* rows, char grain, const CellKey& key, FoundCell* found);
+bool find_cell(CellRows* rows, char grain, const CellKey& key, int more, FoundCell* found);
 
 // Writes new cells. The columns are the twelve numbers, start, digest, meter_id, dimensions and,
 // by user, user_id.

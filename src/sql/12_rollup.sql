@@ -23,6 +23,13 @@ CREATE TABLE meter.rollup_pending (
     dirty boolean,
     voided boolean,
     fold_error text
+) WITH (
+    -- Vacuumed after as many folded deltas as the worker does it, however many there are: they are
+    -- in every reader's way. Not for those that came: they go soon.
+    autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_insert_threshold = -1,
+    -- To give pages back takes a lock that stops recorders and readers, and they are needed again.
+    vacuum_truncate = off
 );
 -- By generation first: a reader then looks at open generations alone, and not at the deltas folded
 -- long ago that an old snapshot keeps from being removed.
@@ -106,6 +113,11 @@ CREATE TABLE meter.rollup (
     dimensions jsonb NOT NULL,
     hours bytea,
     CONSTRAINT rollup_pkey PRIMARY KEY (meter_id, grain, start, user_id, digest)
+) WITH (
+    -- Room for a changed cell on its own page: then the index needs no new entry for it.
+    fillfactor = 85,
+    -- A page that fills up is tidied when it is changed again; the index only by a vacuum.
+    autovacuum_vacuum_scale_factor = 0.05
 );
 COMMENT ON TABLE meter.rollup IS 'cells: what a user''s events with the same dimensions add up to by UTC month, and by day where that pays';
 COMMENT ON COLUMN meter.rollup.first_timestamp IS 'the earliest timestamp of the events';
@@ -147,7 +159,7 @@ CREATE TABLE meter.rollup_total (
     dimensions jsonb NOT NULL,
     hours bytea,
     CONSTRAINT rollup_total_pkey PRIMARY KEY (meter_id, grain, start, digest)
-);
+) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05);
 COMMENT ON TABLE meter.rollup_total IS 'the same as meter.rollup over all users, always by month and by day';
 COMMENT ON COLUMN meter.rollup_total.first_timestamp IS 'the earliest timestamp of the events';
 COMMENT ON COLUMN meter.rollup_total.last_timestamp IS 'the latest timestamp';

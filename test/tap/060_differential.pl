@@ -266,6 +266,7 @@ for my $writer (1 .. 3)
 	for (1 .. $questions * 4)
 	{
 		push @lines, @$stop if $_ % 10 == 0;
+		# A timeout may hit the COMMIT, too, which leaves the transaction open.
 		my $kind = $random->number(100);
 		push @lines, $kind < 10 ? ('BEGIN;', 'SELECT meter.fold();', 'SELECT pg_sleep(0.01);', 'ROLLBACK;')
 		  : $kind < 20 ? fold_and_begin()
