@@ -109,7 +109,7 @@ void on_relation_change(Datum, Oid relation) {
     if (relation == InvalidOid || !relations_known || relation == known_relations.meter ||
         relation == known_relations.meter_event || relation == known_relations.access ||
         relation == known_relations.event_id_seq || relation == known_relations.generation ||
-        relation == known_relations.retention) {
+        relation == known_relations.retention || relation == known_relations.usage_limit) {
         relations_known = false;
         meters_stale = true;
         ++generation;
@@ -200,6 +200,7 @@ const MeterDefinition* remember_result(MeterCache& cache) {
         views[i] = text_view(names[i]);
     definition.dimension_count = count;
     definition.dimensions = views;
+    definition.limited = DatumGetBool(result(0, 7, &null));
     const MeterDefinition* remembered = cache.insert(definition);
     SPI_freetuptable(SPI_tuptable);
     return remembered;
@@ -227,6 +228,8 @@ const Relations& relations() {
     found.rollup = relation_oid("rollup", found.schema);
     found.generation = relation_oid("rollup_generation", found.schema);
     found.retention = relation_oid("retention", found.schema);
+    found.usage_limit = relation_oid("usage_limit", found.schema);
+    found.limit_usage = relation_oid("limit_usage", found.schema);
     HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(found.meter));
     if (!HeapTupleIsValid(tuple))
         elog(ERROR, "cache lookup failed for relation %u", found.meter);
@@ -246,13 +249,18 @@ void note_remembered() {
         remembered_while_writing = true;
 }
 
+// What a definition is made of.
+#define METER_DEFINITION                                                                      \
+    "SELECT id, org, event_name, aggregation, archived_at IS NOT NULL, dimensions, "          \
+    "EXISTS (SELECT FROM meter.usage_limit l WHERE l.meter_id = m.id AND l.kind = 'hard') "   \
+    "FROM meter.meter m "
+
 const MeterDefinition* find_meter(std::string_view org, std::string_view event_name) {
     MeterCache& cache = fresh_meters();
     if (const MeterDefinition* known = cache.find(org, event_name))
         return known;
     static Statement select = {
-        "SELECT id, org, event_name, aggregation, archived_at IS NOT NULL, dimensions "
-        "FROM meter.meter WHERE org = $1 AND event_name = $2",
+        METER_DEFINITION "WHERE org = $1 AND event_name = $2",
         {TEXTOID, TEXTOID},
         true};
     const Datum values[] = {text_datum(org), text_datum(event_name)};
@@ -265,8 +273,7 @@ const MeterDefinition* find_meter(std::string_view org, int32 id) {
     if (const MeterDefinition* known = cache.find(org, id))
         return known;
     static Statement select = {
-        "SELECT id, org, event_name, aggregation, archived_at IS NOT NULL, dimensions "
-        "FROM meter.meter WHERE org = $1 AND id = $2",
+        METER_DEFINITION "WHERE org = $1 AND id = $2",
         {TEXTOID, INT4OID},
         true};
     const Datum values[] = {text_datum(org), Int32GetDatum(id)};

@@ -23,6 +23,8 @@ struct Relations {
     Oid rollup;        // meter.rollup
     Oid generation;    // meter.rollup_generation
     Oid retention;     // meter.retention
+    Oid usage_limit;   // meter.usage_limit
+    Oid limit_usage;   // meter.limit_usage
     Oid owner;         // of meter.meter, on whose behalf entry points act
 };
 
@@ -45,6 +47,7 @@ struct MeterDefinition {
     std::string_view event_name;
     std::string_view aggregation;
     bool archived;
+    bool limited;         // has hard limits
     int dimension_count;  // 0: any dimension is taken
     const std::string_view* dimensions;
 

@@ -7,7 +7,9 @@
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/guard.hpp"
+#include "pg/limits.hpp"
 #include "pg/memory.hpp"
+#include "pg/meters.hpp"
 #include "pg/set_result.hpp"
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
@@ -56,8 +58,14 @@ void check_dimensions(Datum names) {
     }
 }
 
-// The meter's number, locked so that no two changes of one meter interleave, and none with events
-// being recorded.
+Datum copy_row_for_caller(const Call& call) {
+    const Datum row = result_row_as_datum(get_rel_type_id(relations().meter));
+    end_call(call);
+    return row;
+}
+
+}  // namespace
+
 int32 lock_existing(const Call& call, std::string_view event_name) {
     for (;;) {
         const int32 id = require_meter(call.org, event_name).id;
@@ -67,14 +75,6 @@ int32 lock_existing(const Call& call, std::string_view event_name) {
             return id;
     }
 }
-
-Datum copy_row_for_caller(const Call& call) {
-    const Datum row = result_row_as_datum(get_rel_type_id(relations().meter));
-    end_call(call);
-    return row;
-}
-
-}  // namespace
 
 }  // namespace meter::pg
 
@@ -162,7 +162,11 @@ METER_FUNCTION(meter_update_meter) {
         "metadata = coalesce($5, metadata), updated_at = now() "
         "WHERE id = $1 RETURNING " METER_COLUMNS,
         {INT4OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID}};
-    Datum values[5] = {Int32GetDatum(lock_existing(call, event_name))};
+    const int32 id = lock_existing(call, event_name);
+    if (!PG_ARGISNULL(2) &&
+        require_meter(call.org, event_name).aggregation != text_view(PG_GETARG_DATUM(2)))
+        change_limits_aggregation(id, event_name, text_view(PG_GETARG_DATUM(2)));
+    Datum values[5] = {Int32GetDatum(id)};
     char nulls[5] = {' ', ' ', ' ', ' ', ' '};
     for (int i = 1; i < 5; ++i) {
         values[i] = PG_ARGISNULL(i) ? static_cast<Datum>(0) : PG_GETARG_DATUM(i);
@@ -243,6 +247,7 @@ METER_FUNCTION(meter_drop_meter) {
                     "meter " + meter::quote_for_message(event_name) +
                         " has usage, whose events have been dropped",
                     {}, "Archive it with meter.archive_meter: its usage stays readable.");
+    drop_limits(DatumGetInt32(values[0]));
     static Statement remove = {"DELETE FROM meter.meter WHERE id = $1", {INT4OID}};
     if (run(remove, values, nullptr, Run::kWrite) == 0)
         throw unknown_meter_error(call.org, meter::quote_for_message(event_name));
