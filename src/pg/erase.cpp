@@ -15,6 +15,8 @@
 #include "pg/cells.hpp"
 #include "pg/fold.hpp"
 #include "pg/guard.hpp"
+#include "pg/limit_usage.hpp"
+#include "pg/limits.hpp"
 #include "pg/memory.hpp"
 #include "pg/retention.hpp"
 #include "pg/spi.hpp"
@@ -135,6 +137,8 @@ METER_FUNCTION(meter_erase_user) {
     take_retention_lock(false);
     wait_for_recorders();
     take_fold_lock(true);
+    hold_off_new_counters(name);
+    hold_off_new_counters(text_view(replacement));
     const Datum meters = meters_of(call.org);
     if (chosen && has_usage(meters, replacement))
         throw meter::Error(
@@ -150,6 +154,7 @@ METER_FUNCTION(meter_erase_user) {
     const bool left = has_usage(meters, user);
     if (left)
         rename_usage(user, meters, replacement);
+    rename_limits(meters, user, left ? replacement : 0);
     AtEOXact_GUC(true, guc_level);
     const MemoryContext own_context = MemoryContextSwitchTo(caller_context);
     const Datum answer = text_datum(text_view(replacement));

@@ -160,6 +160,10 @@ void drop_limits(int32 meter_id) {
 }
 
 void rename_limits(Datum meters, Datum user, Datum replacement) {
+    static Statement select = {
+        "SELECT DISTINCT meter_id FROM meter.usage_limit WHERE user_id IN ($1, $3) "
+        "AND meter_id = ANY ($2) ORDER BY meter_id",
+        {TEXTOID, INT4ARRAYOID, TEXTOID}};
     static Statement rename = {
         "UPDATE meter.usage_limit l SET user_id = $3, updated_at = now() WHERE user_id = $1 "
         "AND meter_id = ANY ($2) AND NOT EXISTS (SELECT FROM meter.usage_limit o "
@@ -167,15 +171,24 @@ void rename_limits(Datum meters, Datum user, Datum replacement) {
         {TEXTOID, INT4ARRAYOID, TEXTOID}};
     static Statement remove = {
         "DELETE FROM meter.usage_limit WHERE user_id = $1 AND meter_id = ANY ($2)",
-        {TEXTOID, INT4ARRAYOID}};
+        {TEXTOID, INT4ARRAYOID, TEXTOID}};
     static Statement forget = {
         "DELETE FROM meter.limit_usage WHERE meter_id = ANY ($2) AND user_id IN ($1, $3)",
         {TEXTOID, INT4ARRAYOID, TEXTOID}};
     const Datum values[] = {user, meters, replacement};
+    const char* nulls = replacement == 0 ? "  n" : nullptr;
+    // Other limits are to apply to the users' events from then on: who records has to know.
+    const uint64 limited = run(select, values, nulls, Run::kWrite);
+    SPITupleTable* const found = SPI_tuptable;
+    for (uint64 row = 0; row < limited; ++row) {
+        bool null;
+        lock_meter_for_change(
+            DatumGetInt32(SPI_getbinval(found->vals[row], found->tupdesc, 1, &null)));
+    }
     if (replacement != 0)
         run(rename, values, nullptr, Run::kWrite);
-    run(remove, values, nullptr, Run::kWrite);
-    run(forget, values, replacement == 0 ? "  n" : nullptr, Run::kWrite);
+    run(remove, values, nulls, Run::kWrite);
+    run(forget, values, nulls, Run::kWrite);
 }
 
 }  // namespace meter::pg

@@ -20,7 +20,8 @@ void change_limits_aggregation(int32 meter_id, std::string_view event_name,
 void drop_limits(int32 meter_id);
 
 // Gives the limits of a user of these meters (int4[]) to `replacement`, or with 0 removes them, and
-// forgets both users' counters. hold_off_new_counters() has been called for both.
+// forgets both users' counters. Locks those meters for change that have limits of either.
+// hold_off_new_counters() has been called for both.
 void rename_limits(Datum meters, Datum user, Datum replacement);
 
 }  // namespace meter::pg
