@@ -8,7 +8,6 @@
 #include "core/text.hpp"
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
-#include "pg/fold.hpp"
 #include "pg/guard.hpp"
 #include "pg/limit_period.hpp"
 #include "pg/limit_usage.hpp"
@@ -54,6 +53,17 @@ void check_kind(std::string_view kind) {
     if (kind != "hard" && kind != "soft")
         throw Error(ErrorKind::kInvalidParameter, "kind " + quote_for_message(kind) + " is not known",
                     {}, "A limit is hard or soft.");
+}
+
+// Raises an error where the transaction does not see what is committed: counters that were made
+// meanwhile would stay. `action` completes "cannot ...".
+void require_latest(const char* action) {
+    if (IsolationUsesXactSnapshot())
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("cannot %s in a transaction at isolation level %s", action,
+                               XactIsoLevel == XACT_SERIALIZABLE ? "serializable"
+                                                                 : "repeatable read"),
+                        errhint("Use READ COMMITTED.")));
 }
 
 // The user's name in an argument, or 0 where it is null.
@@ -201,7 +211,7 @@ METER_FUNCTION(meter_set_limit) {
     require_argument(fcinfo, 0, "event_name");
     require_argument(fcinfo, 2, "amount");
     const Call call = begin_call(Privilege::kAdmin, "set a limit");
-    require_read_committed("set a limit");
+    require_latest("set a limit");
     const std::string_view event_name = text_view(PG_GETARG_DATUM(0));
     const Datum user = optional_user(fcinfo, 1);
     const Datum amount = PG_GETARG_DATUM(2);
@@ -242,7 +252,7 @@ METER_FUNCTION(meter_set_limit) {
 METER_FUNCTION(meter_drop_limit) {
     require_argument(fcinfo, 0, "event_name");
     const Call call = begin_call(Privilege::kAdmin, "drop a limit");
-    require_read_committed("drop a limit");
+    require_latest("drop a limit");
     const std::string_view event_name = text_view(PG_GETARG_DATUM(0));
     const Datum user = optional_user(fcinfo, 1);
     const std::string_view period_name = text_or(fcinfo, 2, "month");
