@@ -20,6 +20,8 @@ enum class ErrorKind {
     kUniqueViolation,   // an idempotency key again, with another payload
     kLimitExceeded,     // a bound of ours or of the format
     kOutOfRange,        // a number beyond its type
+    kNotSupported,      // what is not there for this kind of meter
+    kOverLimit,         // an event beyond a hard limit
     kCorrupt,           // stored bytes that we never write
 };
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "pg/batch_limits.hpp"
 #include "pg/event.hpp"
 #include "pg/ledger.hpp"
 #include "pg/memory.hpp"
@@ -13,7 +14,8 @@ namespace meter::pg {
 
 namespace {
 
-constexpr const char* kStatusNames[] = {"invalid", "recorded", "duplicate", "conflict"};
+constexpr const char* kStatusNames[] = {"invalid", "recorded", "duplicate", "conflict",
+                                        "over_limit"};
 
 // An array of `count` in the current memory context, of any size.
 template <typename T>
@@ -208,6 +210,27 @@ void judge(Batch& batch, const Keys& keys) {
     MemoryContextDelete(scratch);
 }
 
+// Gives back the keys of items that are over a limit: sent again later, they may be recorded. What
+// repeats such a key in the batch shares the item's fate.
+void give_back_keys(Batch& batch, const Keys& keys) {
+    auto* digests = make_array<Digest>(static_cast<std::size_t>(keys.digests));
+    int count = 0;
+    for (int i = 0; i < keys.digests; ++i) {
+        const BatchItem& first = batch.item(keys.items[keys.starts[i]].index);
+        if (keys.states[i] != KeyState::kClaimed || first.status != ItemStatus::kOverLimit)
+            continue;
+        digests[count++] = first.digest;
+        for (std::size_t at = keys.starts[i] + 1; at < keys.starts[i + 1]; ++at)
+            if (BatchItem& item = batch.item(keys.items[at].index);
+                item.status == ItemStatus::kDuplicate) {
+                item.status = ItemStatus::kOverLimit;
+                item.error = first.error;
+            }
+    }
+    if (count > 0)
+        release_keys(digests, count);
+}
+
 // Throws what is wrong with the first item that is neither recorded nor a duplicate. `before` is
 // how many items there were before those of this batch.
 void check_all_good(Batch& batch, std::int64_t before) {
@@ -297,6 +320,10 @@ void record(Batch& batch, bool strict, std::int64_t before) {
     if (keys.digests > 0)
         claim_keys(keys.entries, keys.digests, keys.states, keys.taken);
     judge(batch, keys);
+    if (batch.limited) {
+        judge_limits(batch);
+        give_back_keys(batch, keys);
+    }
     if (strict)
         check_all_good(batch, before);
     write_events(batch);

@@ -106,6 +106,7 @@ void check_meter(Batch& batch, BatchItem& item, BatchMeter& meter, const std::st
         try {
             const MeterDefinition& definition = find(batch, name, number);
             meter.id = definition.id;
+            batch.limited = batch.limited || definition.limited;
             check_declared(definition, item.dimensions->text);
             item.dimensions->declared = true;
         } catch (const Error& error) {

@@ -19,7 +19,7 @@
 namespace meter::pg {
 
 // How an item ended.
-enum class ItemStatus : std::uint8_t { kInvalid, kRecorded, kDuplicate, kConflict };
+enum class ItemStatus : std::uint8_t { kInvalid, kRecorded, kDuplicate, kConflict, kOverLimit };
 
 // Dimensions that items of one meter share.
 struct BatchDimensions {
@@ -105,6 +105,7 @@ struct Batch {
     const Call& call;
     std::int64_t now = 0;               // microseconds since 1970, as the next
     std::int64_t transaction_time = 0;  // the timestamp of items without
+    bool limited = false;               // a meter of it has hard limits
     std::int64_t horizon = 0;           // before which none is taken
     Datum empty_object = 0;
     Datum one = 0;

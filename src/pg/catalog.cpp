@@ -115,7 +115,7 @@ void on_relation_change(Datum, Oid relation) {
     if (relation == InvalidOid || !relations_known || relation == known_relations.meter ||
         relation == known_relations.meter_event || relation == known_relations.access ||
         relation == known_relations.event_id_seq || relation == known_relations.generation ||
-        relation == known_relations.retention) {
+        relation == known_relations.retention || relation == known_relations.usage_limit) {
         relations_known = false;
         meters_stale = true;
         ++generation;
@@ -183,9 +183,11 @@ MeterCache& fresh_meters() {
 }
 
 // What a definition is made of.
-#define METER_DEFINITION                                                             \
-    "SELECT id, org, event_name, aggregation, archived_at IS NOT NULL, dimensions, " \
-    "property, rounding, rounding_precision "
+#define METER_DEFINITION                                                                    \
+    "SELECT id, org, event_name, aggregation, archived_at IS NOT NULL, dimensions, "        \
+    "property, rounding, rounding_precision, "                                              \
+    "EXISTS (SELECT FROM meter.usage_limit l WHERE l.meter_id = m.id AND l.kind = 'hard') " \
+    "FROM meter.meter m "
 
 // Puts the only row of the last result into the cache; nullptr where it has none. Frees the result:
 // a batch may look up many.
@@ -216,6 +218,7 @@ const MeterDefinition* remember_result(MeterCache& cache) {
     const Datum rounding = result(0, 8, &null);
     definition.rounding = null ? std::string_view{} : text_view(rounding);
     definition.rounding_precision = DatumGetInt32(result(0, 9, &null));
+    definition.limited = DatumGetBool(result(0, 10, &null));
     const MeterDefinition* remembered = cache.insert(definition);
     SPI_freetuptable(SPI_tuptable);
     return remembered;
@@ -244,6 +247,8 @@ const Relations& relations() {
     found.generation = relation_oid("rollup_generation", found.schema);
     found.retention = relation_oid("retention", found.schema);
     found.event_void = relation_oid("event_void", found.schema);
+    found.usage_limit = relation_oid("usage_limit", found.schema);
+    found.limit_usage = relation_oid("limit_usage", found.schema);
     HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(found.meter));
     if (!HeapTupleIsValid(tuple))
         elog(ERROR, "cache lookup failed for relation %u", found.meter);
@@ -267,10 +272,8 @@ const MeterDefinition* find_meter(std::string_view org, std::string_view event_n
     MeterCache& cache = fresh_meters();
     if (const MeterDefinition* known = cache.find(org, event_name))
         return known;
-    static Statement select = {METER_DEFINITION
-                               "FROM meter.meter WHERE org = $1 AND event_name = $2",
-                               {TEXTOID, TEXTOID},
-                               true};
+    static Statement select = {
+        METER_DEFINITION "WHERE org = $1 AND event_name = $2", {TEXTOID, TEXTOID}, true};
     const Datum values[] = {text_datum(org), text_datum(event_name)};
     run(select, values, nullptr, Run::kLatest);
     return remember_result(cache);
@@ -281,7 +284,7 @@ const MeterDefinition* find_meter(std::string_view org, int32 id) {
     if (const MeterDefinition* known = cache.find(org, id))
         return known;
     static Statement select = {
-        METER_DEFINITION "FROM meter.meter WHERE org = $1 AND id = $2", {TEXTOID, INT4OID}, true};
+        METER_DEFINITION "WHERE org = $1 AND id = $2", {TEXTOID, INT4OID}, true};
     const Datum values[] = {text_datum(org), Int32GetDatum(id)};
     run(select, values, nullptr, Run::kLatest);
     return remember_result(cache);

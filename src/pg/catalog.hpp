@@ -24,6 +24,8 @@ struct Relations {
     Oid generation;    // meter.rollup_generation
     Oid retention;     // meter.retention
     Oid event_void;    // meter.event_void
+    Oid usage_limit;   // meter.usage_limit
+    Oid limit_usage;   // meter.limit_usage
     Oid owner;         // of meter.meter, on whose behalf entry points act
 };
 
@@ -49,6 +51,7 @@ struct MeterDefinition {
     std::string_view rounding;  // empty: none
     int32 rounding_precision;
     bool archived;
+    bool limited;         // has hard limits
     int dimension_count;  // 0: any dimension is taken
     const std::string_view* dimensions;
 

@@ -16,6 +16,7 @@
 #include "pg/delta.hpp"
 #include "pg/event.hpp"
 #include "pg/guard.hpp"
+#include "pg/limit_usage.hpp"
 #include "pg/memory.hpp"
 #include "pg/period_close.hpp"
 #include "pg/retention.hpp"
@@ -209,10 +210,16 @@ bool insert_void(const Correction& correction, const NewEvent& event,
                Run::kWrite) == 1;
 }
 
-// Takes an event back from everything that is counted as events are recorded. What else is to be
-// lowered when an event is voided is lowered here.
+// Changes the counters of limits, after what is counted was written. A correction is never refused
+// for a limit.
+void count_for_limits(const NewEvent& event, Datum value, int64 count) {
+    adjust_limit_usage(event.meter_id, event.user, to_unix_micros(event.time), value, count, true);
+}
+
+// Takes an event back from everything that is counted as events are recorded.
 void take_back(const NewEvent& event) {
     write_void_delta(event);
+    count_for_limits(event, DirectFunctionCall1(numeric_uminus, event.value), -1);
 }
 
 std::string told(const EventVoid& done) {
@@ -334,6 +341,7 @@ int64 amend_by_key(FunctionCallInfo fcinfo, const Call& call, const Correction& 
         if (insert_void(correction, event, &place)) {
             take_back(event);
             insert_event(wanted);
+            count_for_limits(wanted, wanted.value, 1);
             return wanted.id;
         }
         CHECK_FOR_INTERRUPTS();

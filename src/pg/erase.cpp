@@ -16,6 +16,8 @@
 #include "pg/correct.hpp"
 #include "pg/fold.hpp"
 #include "pg/guard.hpp"
+#include "pg/limit_usage.hpp"
+#include "pg/limits.hpp"
 #include "pg/memory.hpp"
 #include "pg/period_close.hpp"
 #include "pg/retention.hpp"
@@ -162,6 +164,8 @@ METER_FUNCTION(meter_erase_user) {
     lock_voids();
     lock_closes();
     take_fold_lock(true);
+    hold_off_new_counters(name);
+    hold_off_new_counters(text_view(replacement));
     const Datum meters = meters_of(call.org);
     if (chosen && has_usage(meters, replacement))
         throw meter::Error(
@@ -179,6 +183,7 @@ METER_FUNCTION(meter_erase_user) {
     const bool left = has_usage(meters, user);
     if (left)
         rename_usage(user, meters, replacement);
+    rename_limits(meters, user, left ? replacement : 0);
     AtEOXact_GUC(true, guc_level);
     const MemoryContext own_context = MemoryContextSwitchTo(caller_context);
     const Datum answer = text_datum(text_view(replacement));

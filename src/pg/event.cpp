@@ -8,6 +8,7 @@
 #include "pg/cells.hpp"
 #include "pg/delta.hpp"
 #include "pg/event_table.hpp"
+#include "pg/limit_usage.hpp"
 #include "pg/memory.hpp"
 #include "pg/partitions.hpp"
 #include "pg/spi.hpp"
@@ -18,6 +19,7 @@ extern "C" {
 #include "access/xact.h"
 #include "commands/sequence.h"
 #include "storage/lmgr.h"
+#include "utils/numeric.h"
 #include "utils/rel.h"
 }
 
@@ -104,13 +106,39 @@ int64 now_unix_micros() {
 
 namespace {
 
-// Writes the deltas of the events that the last statement returned.
-void write_stored_deltas() {
+// Whether what was stored of an event counts for limits as what was asked for.
+bool counts_the_same(const NewEvent& asked, const NewEvent& stored) {
+    return asked.id == stored.id && asked.meter_id == stored.meter_id &&
+           asked.time == stored.time && text_view(asked.user) == text_view(stored.user) &&
+           DatumGetBool(DirectFunctionCall2(numeric_eq, asked.value, stored.value));
+}
+
+// Where rules or triggers changed or suppressed events, makes the counters of limits, which have
+// gone up by what was asked for, count what was stored.
+void count_stored(const NewEvent* asked, int asked_count, const NewEvent* stored,
+                  int stored_count) {
+    bool same = asked_count == stored_count;
+    for (int i = 0; same && i < asked_count; ++i)
+        same = counts_the_same(asked[i], stored[i]);
+    if (same)
+        return;
+    const auto adjust = [](const NewEvent& event, Datum value, int64 count) {
+        lock_meter_for_recording(event.meter_id);
+        adjust_limit_usage(event.meter_id, event.user, to_unix_micros(event.time), value, count,
+                           true);
+    };
+    for (int i = 0; i < asked_count; ++i)
+        adjust(asked[i], DirectFunctionCall1(numeric_uminus, asked[i].value), -1);
+    for (int i = 0; i < stored_count; ++i)
+        adjust(stored[i], stored[i].value, 1);
+}
+
+// Writes the deltas of the events that the last statement returned, which had been asked for as
+// `asked`.
+void write_stored_deltas(const NewEvent* asked, int asked_count) {
     const uint64 count = SPI_processed;
     SPITupleTable* const stored = SPI_tuptable;
-    if (count == 0)
-        return;
-    auto* events = static_cast<NewEvent*>(palloc0(sizeof(NewEvent) * count));
+    auto* events = static_cast<NewEvent*>(palloc0(sizeof(NewEvent) * Max(count, 1)));
     for (uint64 row = 0; row < count; ++row) {
         const auto column = [&](int number) {
             bool null;
@@ -125,7 +153,9 @@ void write_stored_deltas() {
         events[row].dimensions = dimensions.stored;
         events[row].dimensions_digest = dimensions_digest(dimensions.text);
     }
-    write_deltas(events, static_cast<int>(count));
+    if (count > 0)
+        write_deltas(events, static_cast<int>(count));
+    count_stored(asked, asked_count, events, static_cast<int>(count));
 }
 
 // Locks what an event is written into, the table before its partition, as every statement does.
@@ -161,7 +191,7 @@ void insert_event(const NewEvent& event) {
                             event.dimensions,
                             event.metadata};
     run(insert, values, keyed ? nullptr : "      n  ", Run::kWrite);
-    write_stored_deltas();
+    write_stored_deltas(&event, 1);
 }
 
 void insert_events(const NewEvent* events, int count) {
@@ -195,7 +225,7 @@ void insert_events(const NewEvent* events, int count) {
     column_arrays(columns, values);
     values[8] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
     run(insert, values, nullptr, Run::kWrite);
-    write_stored_deltas();
+    write_stored_deltas(events, count);
 }
 
 }  // namespace meter::pg

@@ -57,6 +57,10 @@ int sqlstate_of(ErrorKind kind) noexcept {
             return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
         case ErrorKind::kOutOfRange:
             return ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
+        case ErrorKind::kNotSupported:
+            return ERRCODE_FEATURE_NOT_SUPPORTED;
+        case ErrorKind::kOverLimit:
+            return kSqlstateOverLimit;
         case ErrorKind::kCorrupt:
             return ERRCODE_DATA_CORRUPTED;
     }

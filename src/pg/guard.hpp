@@ -44,6 +44,9 @@ struct Raised {
     const char* hint = nullptr;
 };
 
+// MT001: an event beyond a hard limit. Ours: no class of PostgreSQL's or the standard's says so.
+inline constexpr int kSqlstateOverLimit = MAKE_SQLSTATE('M', 'T', '0', '0', '1');
+
 // The SQLSTATE of a kind of core error.
 int sqlstate_of(ErrorKind kind) noexcept;
 

@@ -453,4 +453,16 @@ bool read_payload(const LedgerEntry& entry, int32 meter_id, RecordedPayload* pay
     return true;
 }
 
+void release_keys(const Digest* digests, int count) {
+    // Not planned as a scan of the table, which a session might keep.
+    static Statement remove = {
+        "DELETE FROM meter.event_key WHERE digest = ANY ($1)", {UUIDARRAYOID}, true};
+    auto* values = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count)));
+    for (int i = 0; i < count; ++i)
+        values[i] = uuid_datum(digests[i]);
+    const Datum array =
+        PointerGetDatum(construct_array(values, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+    run(remove, &array, nullptr, Run::kWrite);
+}
+
 }  // namespace meter::pg

@@ -61,4 +61,7 @@ void read_payloads(PayloadRequest* requests, int count,
                    void (*take)(void* self, int number, const RecordedPayload& payload),
                    void* self);
 
+// Gives back keys that this transaction has claimed.
+void release_keys(const Digest* digests, int count);
+
 }  // namespace meter::pg

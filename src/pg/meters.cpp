@@ -9,7 +9,9 @@
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/guard.hpp"
+#include "pg/limits.hpp"
 #include "pg/memory.hpp"
+#include "pg/meters.hpp"
 #include "pg/property.hpp"
 #include "pg/rounding.hpp"
 #include "pg/set_result.hpp"
@@ -103,8 +105,14 @@ MeterDefinition with_dimensions(Datum names) {
     return meter;
 }
 
-// The meter's number, locked so that no two changes of one meter interleave, and none with events
-// being recorded.
+Datum copy_row_for_caller(const Call& call) {
+    const Datum row = result_row_as_datum(get_rel_type_id(relations().meter));
+    end_call(call);
+    return row;
+}
+
+}  // namespace
+
 int32 lock_existing(const Call& call, std::string_view event_name) {
     for (;;) {
         const int32 id = require_meter(call.org, event_name).id;
@@ -114,14 +122,6 @@ int32 lock_existing(const Call& call, std::string_view event_name) {
             return id;
     }
 }
-
-Datum copy_row_for_caller(const Call& call) {
-    const Datum row = result_row_as_datum(get_rel_type_id(relations().meter));
-    end_call(call);
-    return row;
-}
-
-}  // namespace
 
 }  // namespace meter::pg
 
@@ -225,7 +225,11 @@ METER_FUNCTION(meter_update_meter) {
         "rounding = $7, rounding_precision = $8, updated_at = now() "
         "WHERE id = $1 RETURNING " METER_COLUMNS,
         {INT4OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, INT4OID}};
-    Datum values[8] = {Int32GetDatum(lock_existing(call, event_name))};
+    const int32 id = lock_existing(call, event_name);
+    if (!PG_ARGISNULL(2) &&
+        require_meter(call.org, event_name).aggregation != text_view(PG_GETARG_DATUM(2)))
+        change_limits_aggregation(id, event_name, text_view(PG_GETARG_DATUM(2)));
+    Datum values[8] = {Int32GetDatum(id)};
     char nulls[] = "        ";
     for (int i = 1; i < 5; ++i) {
         values[i] = PG_ARGISNULL(i) ? static_cast<Datum>(0) : PG_GETARG_DATUM(i);
@@ -327,6 +331,7 @@ METER_FUNCTION(meter_drop_meter) {
     static Statement remove_closes = {"DELETE FROM meter.period_close WHERE meter_id = $1",
                                       {INT4OID}};
     run(remove_closes, values, nullptr, Run::kWrite);
+    drop_limits(DatumGetInt32(values[0]));
     static Statement remove = {"DELETE FROM meter.meter WHERE id = $1", {INT4OID}};
     if (run(remove, values, nullptr, Run::kWrite) == 0)
         throw unknown_meter_error(call.org, meter::quote_for_message(event_name));

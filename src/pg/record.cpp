@@ -9,6 +9,7 @@
 #include "pg/event.hpp"
 #include "pg/guard.hpp"
 #include "pg/ledger.hpp"
+#include "pg/limit_usage.hpp"
 #include "pg/memory.hpp"
 #include "pg/retention.hpp"
 #include "pg/settings.hpp"
@@ -84,6 +85,7 @@ METER_FUNCTION(meter_record_event) {
     check_declared(definition, dimensions.text);
     check_retained(to_unix_micros(event.time), hold_horizon());
     event.meter_id = definition.id;
+    const bool limited = definition.limited;
     event.id = next_event_id();
 
     if (event.key != 0) {
@@ -97,6 +99,9 @@ METER_FUNCTION(meter_record_event) {
             PG_RETURN_INT64(id);
         }
     }
+    if (limited)
+        charge_event(event.meter_id, event_name, event.user, to_unix_micros(event.time),
+                     event.value);
     insert_event(event);
     end_call(call);
     PG_RETURN_INT64(event.id);

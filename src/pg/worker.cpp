@@ -15,6 +15,7 @@
 #include "pg/caller.hpp"
 #include "pg/fold.hpp"
 #include "pg/guard.hpp"
+#include "pg/limit_usage.hpp"
 #include "pg/partitions.hpp"
 #include "pg/readiness.hpp"
 #include "pg/settings.hpp"
@@ -195,6 +196,22 @@ int64 make_partitions_ahead() {
     return kPartitionsMs;
 }
 
+// Removes counters of limits whose periods have long ended.
+int64 remove_old_counters() {
+    constexpr int64 kAtOnce = 10'000;
+    begin_transaction();
+    uint64 removed = 0;
+    if (readiness() == Readiness::kReady) {
+        pgstat_report_activity(STATE_RUNNING, "removing counters of limits");
+        const Call call = begin_owner_call("remove counters");
+        removed = remove_past_counters(kAtOnce);
+        end_call(call);
+        pgstat_report_activity(STATE_IDLE, "idle");
+    }
+    end_transaction(removed > 0);
+    return removed == kAtOnce ? 0 : kPartitionsMs;
+}
+
 // Looks whether a command holds or awaits a lock on the database that keeps new sessions out: to
 // drop or rename it, to move it, or to copy it.
 int64 look_for_others() {
@@ -345,7 +362,8 @@ void connect() {
     Job jobs[] = {{"look for others", look_for_others},
                   {"fold", fold_batch},
                   {"vacuum rollup_pending", vacuum_folded},
-                  {"make partitions", make_partitions_ahead}};
+                  {"make partitions", make_partitions_ahead},
+                  {"remove counters of limits", remove_old_counters}};
     job_context = AllocSetContextCreate(TopMemoryContext, "meter worker", ALLOCSET_DEFAULT_SIZES);
     for (;;) {
         for (Job& job : jobs)
