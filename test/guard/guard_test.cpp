@@ -89,6 +89,10 @@ const char* name_of(ErrorKind kind) {
             return "unique_violation";
         case ErrorKind::kLimitExceeded:
             return "limit_exceeded";
+        case ErrorKind::kNotSupported:
+            return "not_supported";
+        case ErrorKind::kOverLimit:
+            return "over_limit";
         case ErrorKind::kOutOfRange:
             return "out_of_range";
         case ErrorKind::kCorrupt:
