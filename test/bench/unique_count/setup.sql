@@ -21,9 +21,13 @@ BEGIN
         IF failed > 0 THEN
             RAISE EXCEPTION '% events were not recorded', failed;
         END IF;
-        PERFORM meter.fold();
-        COMMIT;
+        IF at % 100000 = 1 THEN
+            PERFORM meter.fold();
+            COMMIT;
+        END IF;
     END LOOP;
+    PERFORM meter.fold();
+    COMMIT;
 END $$;
 CALL load('visits', current_setting('bench.events')::bigint);
 CALL load('requests', current_setting('bench.events')::bigint);
