@@ -178,18 +178,17 @@ NewEvent read_event(const Correction& correction, const EventPlace& place) {
     return event;
 }
 
-// Notes that an event counts no more. False: it was voided already, maybe by a transaction that was
+// Notes that an amendment replaces an event. False: it was voided already, maybe by a transaction that was
 // waited for. Raises serialization_failure at repeatable read and above where that one's void is
 // not visible.
 bool insert_void(const Correction& correction, const NewEvent& event,
-                 const EventPlace* replacement) {
+                 const EventPlace& replacement) {
     static Statement insert = {
         "INSERT INTO meter.event_void (event_timestamp, event_id, voided_at, meter_id, user_id, "
         "value, dimensions, reason, voided_by, idempotency, replaced_by, replaced_timestamp) "
         "VALUES ($1, $2, now(), $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
         {TIMESTAMPTZOID, INT8OID, INT4OID, TEXTOID, NUMERICOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID,
          INT8OID, TIMESTAMPTZOID}};
-    const EventPlace other = replacement != nullptr ? *replacement : EventPlace{};
     const Datum values[] = {TimestampTzGetDatum(event.time),
                             Int64GetDatum(event.id),
                             Int32GetDatum(event.meter_id),
@@ -199,15 +198,41 @@ bool insert_void(const Correction& correction, const NewEvent& event,
                             text_datum(correction.reason),
                             correction.role,
                             event.key,
-                            Int64GetDatum(other.id),
-                            TimestampTzGetDatum(other.time)};
-    char nulls[] = "           ";
-    if (event.key == 0)
-        nulls[8] = 'n';
-    if (replacement == nullptr)
-        nulls[9] = nulls[10] = 'n';
-    return run(insert, values, nullptr == replacement || event.key == 0 ? nulls : nullptr,
-               Run::kWrite) == 1;
+                            Int64GetDatum(replacement.id),
+                            TimestampTzGetDatum(replacement.time)};
+    return run(insert, values, event.key == 0 ? "        n  " : nullptr, Run::kWrite) == 1;
+}
+
+// Voids the event at a place, where it is there and not voided yet, and reads what is to be taken
+// back: one statement, since this is all that most voids need. Waits, and raises, as insert_void().
+bool void_at(const Correction& correction, const EventPlace& place, NewEvent* event) {
+    static Statement insert = {
+        "INSERT INTO meter.event_void (event_timestamp, event_id, voided_at, meter_id, user_id, "
+        "value, dimensions, idempotency, reason, voided_by) SELECT e.\"timestamp\", e.id, now(), "
+        "e.meter_id, e.user_id, e.value, e.dimensions, e.idempotency, $5, $6 "
+        "FROM meter.meter_event e WHERE e.user_id = $1 AND e.meter_id = $2 "
+        "AND e.\"timestamp\" = $3 AND e.id = $4 ON CONFLICT DO NOTHING RETURNING value, dimensions",
+        {TEXTOID, INT4OID, TIMESTAMPTZOID, INT8OID, TEXTOID, TEXTOID},
+        true};
+    const Datum values[] = {correction.user,
+                            Int32GetDatum(correction.meter_id),
+                            TimestampTzGetDatum(place.time),
+                            Int64GetDatum(place.id),
+                            text_datum(correction.reason),
+                            correction.role};
+    if (run(insert, values, nullptr, Run::kWrite) == 0)
+        return false;
+    bool null;
+    *event = NewEvent{};
+    event->id = place.id;
+    event->time = place.time;
+    event->meter_id = correction.meter_id;
+    event->user = correction.user;
+    event->value = result(0, 1, &null);
+    const CanonicalDimensions dimensions = canonical_dimensions(result(0, 2, &null));
+    event->dimensions = dimensions.stored;
+    event->dimensions_digest = dimensions_digest(dimensions.text);
+    return true;
 }
 
 // Changes the counters of limits, after what is counted was written. A correction is never refused
@@ -236,47 +261,53 @@ std::string told(const EventVoid& done) {
 int64 void_by_key(const Correction& correction, std::string_view key) {
     const int64 horizon = hold_horizon();
     const EventPlace first = find_key(correction, key);
+    // Most events have one version.
+    Versions versions{first, false, false, {}};
     for (;;) {
-        const Versions versions = follow_versions(correction, first);
+        NewEvent event;
+        if (to_unix_micros(versions.latest.time) >= horizon &&
+            void_at(correction, versions.latest, &event)) {
+            take_back(event);
+            return event.id;
+        }
+        CHECK_FOR_INTERRUPTS();
+        versions = follow_versions(correction, first);
         if (versions.voided) {
             if (versions.last.reason == correction.reason)
                 return versions.latest.id;
             refuse_voided(versions.latest, versions.last);
         }
         check_within_horizon(versions.latest, horizon);
-        const NewEvent event = read_event(correction, versions.latest);
-        if (insert_void(correction, event, nullptr)) {
-            take_back(event);
-            return event.id;
-        }
-        CHECK_FOR_INTERRUPTS();
+        (void)read_event(correction, versions.latest);
     }
 }
 
 // Voids the event at a place. Returns its id.
 int64 void_by_place(const Correction& correction, const EventPlace& place) {
     const int64 horizon = hold_horizon();
+    check_within_horizon(place, horizon);
     for (;;) {
-        EventVoid done{};
-        if (find_void(correction.meter_id, correction.user, place, &done)) {
-            if (done.replaced)
-                throw Error(ErrorKind::kNotInState,
-                            "event " + std::to_string(place.id) + " is amended",
-                            "It was amended " + told(done),
-                            "Event " + std::to_string(done.replacement.id) + " of " +
-                                format_timestamp(to_unix_micros(done.replacement.time)) +
-                                " took its place.");
-            if (done.reason == correction.reason)
-                return place.id;
-            refuse_voided(place, done);
-        }
-        check_within_horizon(place, horizon);
-        const NewEvent event = read_event(correction, place);
-        if (insert_void(correction, event, nullptr)) {
+        NewEvent event;
+        if (void_at(correction, place, &event)) {
             take_back(event);
             return event.id;
         }
         CHECK_FOR_INTERRUPTS();
+        EventVoid done{};
+        if (!find_void(correction.meter_id, correction.user, place, &done)) {
+            (void)read_event(correction, place);
+            continue;
+        }
+        if (done.replaced)
+            throw Error(ErrorKind::kNotInState,
+                        "event " + std::to_string(place.id) + " is amended",
+                        "It was amended " + told(done),
+                        "Event " + std::to_string(done.replacement.id) + " of " +
+                            format_timestamp(to_unix_micros(done.replacement.time)) +
+                            " took its place.");
+        if (done.reason == correction.reason)
+            return place.id;
+        refuse_voided(place, done);
     }
 }
 
@@ -338,7 +369,7 @@ int64 amend_by_key(FunctionCallInfo fcinfo, const Call& call, const Correction& 
         check_not_moved_into_closed(correction.meter_id, event.time, wanted.time);
         wanted.id = next_event_id();
         const EventPlace place{wanted.id, wanted.time};
-        if (insert_void(correction, event, &place)) {
+        if (insert_void(correction, event, place)) {
             take_back(event);
             insert_event(wanted);
             count_for_limits(wanted, wanted.value, 1);

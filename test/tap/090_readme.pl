@@ -1,4 +1,4 @@
-# README.md and docs/reference.md: what they show is what happens, and the reference knows every
+# README.md, docs/reference.md and docs/corrections.md: what they show is what happens, and the reference knows every
 # object there is.
 #
 # In these two a block fenced as sql is run by psql, in order, each in a session of its own, all
@@ -70,7 +70,7 @@ sub trimmed
 # --- the blocks do what is shown
 
 my %text = map { $_ => slurp_file("$source/$_") } @files;
-for my $file ('README.md', 'docs/reference.md')
+for my $file ('README.md', 'docs/reference.md', 'docs/corrections.md')
 {
 	my $database = lc($file) =~ s/\W/_/gr;
 	$node->safe_psql('postgres', "CREATE DATABASE $database TEMPLATE template0 ENCODING 'UTF8'");
