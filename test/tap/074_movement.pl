@@ -72,7 +72,7 @@ sub start_load
 }
 sub stop_load
 {
-	$load->signal('INT');
+	$load->signal('TERM');
 	$load->finish;
 	unlike($load_err, qr/ERROR|aborted/, 'recording went on beside');
 }
