@@ -72,7 +72,7 @@ sub start_load
 }
 sub stop_load
 {
-	$load->signal('INT');
+	$load->signal('TERM');
 	$load->finish;
 	unlike($load_err, qr/ERROR|aborted/, 'recording went on beside');
 }
@@ -88,7 +88,7 @@ stop_load();
 $primary->command_ok([ 'pg_restore', '--exit-on-error', '-d', $primary->connstr('copy'), "$directory/whole" ], 'restored beside a worker');
 cmp_ok($primary->safe_psql('copy', 'SELECT count(*) FROM meter.meter_event'), '>', 3000, 'with what was recorded by then');
 goes_on($primary, 'copy', 'dump');
-$primary->safe_psql('copy', 'DROP EXTENSION meter');
+$primary->safe_psql('copy', 'DROP EXTENSION meter; DROP SCHEMA meter');
 $primary->command_ok([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-f', "$directory/$_.sql", '-d', $primary->connstr('copy') ], "restored: $_") for qw(schema data);
 goes_on($primary, 'copy', 'schema and data');
 goes_on($primary, 'usage', 'the source');

@@ -21,7 +21,8 @@ $sql->(<<'SQL');
 CREATE EXTENSION meter;
 CREATE ROLE attacker LOGIN;
 CREATE ROLE victim LOGIN;
-SET client_min_messages = warning;
+SET client_min_messages = error;
+SELECT count(*) FROM meter.create_partitions(0, '2026-01-15');
 SELECT meter.grant_access('attacker', 'admin', 'attacker'), meter.grant_access('victim', 'admin', 'victim');
 SET meter.org = 'attacker';
 SELECT FROM meter.create_meter('tokens');
@@ -95,9 +96,9 @@ SELECT n, failure('SELECT meter.add_dimension($1, $1)', name), failure('SELECT m
     failure('SELECT meter.usage($1, now(), now(), aggregation => $1)', name), failure('SELECT meter.usage($1, now(), now(), group_by => ARRAY[$1 || $1])', name), failure('SELECT meter.usage($1 || $1, now(), now())', name),
     failure('SELECT meter.create_meter($1 || $1, $1)', name), failure('SELECT meter.record_event($1, $1, 1, jsonb_build_object($1 || $1, 1))', name), failure('SELECT meter.record_event($1, $1, 7, ''{}'', $1)', name),
     failure('SELECT meter.grant_access($1, ''reader'', $1)', name), failure('SELECT meter.grant_access(current_user, $1)', name), failure('SELECT meter.create_meter($1, ''count'', if_not_exists => true)', name),
-    failure('SELECT meter.record_event($1, $1, 1, event_time => ''2050-01-01'')', name) ~ 'lies', failure('SELECT meter.usage($1, ''2026-02-01'', ''2026-01-01'')', name), failure('SELECT meter.drop_meter($1)', name) FROM hostile ORDER BY n;
-SELECT count(*) FROM hostile, meter.verify('2026-01-01', '2026-02-01', name) WHERE n IN (3, 11);
-SELECT sum(meter.rebuild('2026-01-01', '2026-02-01', name)) FROM hostile;
+    failure('SELECT meter.record_event($1, $1, 1, event_time => ''2050-01-01Z'')', name) ~ 'lies', failure('SELECT meter.usage($1, ''2026-02-01Z'', ''2026-01-01Z'')', name) ~ 'lies before', failure('SELECT meter.drop_meter($1)', name) FROM hostile ORDER BY n;
+SELECT count(*) FROM hostile, meter.verify('2026-01-01Z', '2026-02-01Z', name) WHERE n IN (3, 11);
+SELECT sum(meter.rebuild('2026-01-01Z', '2026-02-01Z', name)) FROM hostile;
 SELECT count(*) FROM hostile WHERE meter.erase_user(name, 'gone' || n) = 'gone' || n;
 SELECT count(*) FROM hostile, meter.archive_meter(name) AS m WHERE m.archived_at IS NOT NULL;
 SELECT n, m.name = hostile.name || hostile.name, m.metadata = jsonb_build_object(hostile.name, 1) FROM hostile, meter.list_meters(true) AS m WHERE event_name = hostile.name ORDER BY n;
@@ -130,10 +131,10 @@ my @matrix = (
 	[ 'transform_null_equals=on', 'array_nulls=off', 'quote_all_identifiers=on' ],
 	[ 'datestyle=SQL,DMY', 'intervalstyle=sql_standard', 'timezone=Asia/Kathmandu', 'extra_float_digits=-15', 'bytea_output=escape' ],
 	[ 'datestyle=German', 'timezone=America/St_Johns', 'timezone_abbreviations=Australia' ],
-	[ 'enable_seqscan=off', 'enable_partition_pruning=off', 'constraint_exclusion=on', 'plan_cache_mode=force_custom_plan', 'row_security=off' ],
-	[ 'enable_indexscan=off', 'enable_bitmapscan=off', 'enable_indexonlyscan=off', 'enable_mergejoin=off' ],
+	[ 'enable_seqscan=off', 'enable_partition_pruning=off', 'constraint_exclusion=on', 'plan_cache_mode=force_custom_plan', 'row_security=off', 'jit=off' ],
+	[ 'enable_indexscan=off', 'enable_bitmapscan=off', 'enable_indexonlyscan=off', 'enable_mergejoin=off', 'jit=off' ],
 	[ 'enable_hashagg=off', 'enable_nestloop=off', 'enable_material=off', 'enable_memoize=off', 'jit=off' ],
-	[ $settings_parallel, 'parallel_setup_cost=0', 'parallel_tuple_cost=0', 'min_parallel_table_scan_size=0', 'min_parallel_index_scan_size=0' ],
+	[ $settings_parallel, 'parallel_setup_cost=0', 'parallel_tuple_cost=0', 'min_parallel_table_scan_size=0', 'min_parallel_index_scan_size=0', 'jit=off' ],
 	[ 'work_mem=64kB', 'hash_mem_multiplier=1', 'maintenance_work_mem=1MB', 'temp_buffers=800kB' ],
 	[ 'from_collapse_limit=1', 'join_collapse_limit=1', 'geqo_threshold=2', 'cursor_tuple_fraction=0.000001', 'default_statistics_target=1' ],
 	[ 'meter.direct_insert=off', 'default_toast_compression=pglz', 'synchronous_commit=off', 'check_function_bodies=off' ],
@@ -165,7 +166,7 @@ for my $statement ('SET SESSION AUTHORIZATION victim', 'SET ROLE victim', 'COPY 
 {
 	my ($status, $out, $err) = $as->('attacker', $statement);
 	isnt($status, 0, "refused: $statement");
-	unlike("$out$err", qr/ann/, '... and nothing is shown');
+	unlike("$out$err", qr/\bann\b/, '... and nothing is shown');
 }
 is(($as->('attacker', "COPY meter.event_load (event_name, user_id, idempotency) FROM STDIN;\ntokens\tann\tk\n\\.\nSELECT count(*) FROM meter.list_events('tokens')"))[1], 1, 'what it copies is its own');
 
@@ -174,12 +175,12 @@ is(($as->('attacker', "COPY meter.event_load (event_name, user_id, idempotency) 
 my $open = $node->background_psql('postgres', extra_params => [ '-U', 'attacker' ]);
 $open->query_safe(q(BEGIN; SELECT meter.record_event('tokens', 'ann', 1, '{}', 'same key', '2026-01-15'); SELECT FROM meter.update_meter('tokens', name => 'T');
 	SELECT FROM meter.create_meter('more'); SELECT FROM meter.add_dimension('more', 'x') WHERE false; SELECT count(*) FROM meter.usage_report('2026-01-01', '2026-02-01'); SELECT count(*) FROM meter.status;
-	SELECT count(*) FROM meter.list_events('tokens'); SELECT meter.record_event('tokens', 'ann', 1, '{}', 'other key', now() - interval '70 days')));
+	SELECT count(*) FROM meter.list_events('tokens'); SELECT count(*) FROM meter.list_meters()));
 my $start = time;
 is(($as->('victim', q(SET statement_timeout = '3s'; SELECT meter.record_event('tokens', 'ann', 1, '{}', 'same key', '2026-01-15') > 0)))[1], 't', 'the same user and key of another org does not wait');
 is(($as->('victim', q(SET statement_timeout = '3s'; SELECT value FROM meter.usage('tokens', '2026-01-01', '2026-02-01'))))[1], 6, 'nor does a question');
 is(($as->('victim', q(SET statement_timeout = '3s'; SELECT event_name FROM meter.create_meter('more'))))[1], 'more', 'nor a meter of the same name');
-is($sql->(q(SET statement_timeout = '3s'; SET client_min_messages = error; SELECT count(*) > 0 FROM meter.create_partitions(1, '2026-03-01'))), 't', 'nor who makes partitions');
+is($sql->(q(SET statement_timeout = '3s'; SET client_min_messages = error; SELECT count(*) > 0 FROM meter.create_partitions(0, '2025-11-01'))), 't', 'nor who makes partitions');
 is($sql->(q(SET statement_timeout = '3s'; SELECT meter.fold() >= 0)), 't', 'nor a fold');
 is($sql->(q(SET statement_timeout = '3s'; SET meter.org = 'victim'; SELECT meter.rebuild('2026-01-01', '2026-02-01'))), 2, 'nor a rebuild');
 for my $function (q(meter.erase_user('ann')), q(meter.leave_out('tokens')), q(meter.take_in('tokens')), q(meter.fold()), q(meter.rebuild('2026-01-01', '2026-02-01')))
