@@ -192,6 +192,12 @@ accepts('a read that needs what is dropped', drop($after), ask('r1'), { type => 
 refuses('one that needs nothing of it', qr/^r1 failed with 55000/, drop($after), ask('r1', from => $after), { type => 'told', operation => 'r1', error => '55000' });
 my @both_told = (ask('r1'), { %{ told_twice('r1', total('0.1', 1), total(0, 0)) }, plain => 1 });
 accepts('the events themselves say less once some are dropped', @dropped, @both_told);
+sub keep { return { type => 'keep', kind => $_[0] }; }
+sub kept { my ($kind, %more) = @_; return { type => 'kept', kind => $kind, from => $noon, wrong => 0, %more }; }
+my ($asked, $answered) = @both_told;
+accepts('and to an old snapshot where months are moved', @one, $asked, keep('move'), $answered, kept('move'));
+accepts('or were', @one, $asked, keep('move'), kept('move'), $answered);
+refuses('but not to one from after that', qr/two answers under one snapshot/, @one, keep('move'), kept('move'), @both_told);
 refuses('and not before', qr/two answers under one snapshot/, @one, @both_told);
 
 # --- standby, keeping
@@ -199,7 +205,6 @@ refuses('and not before', qr/two answers under one snapshot/, @one, @both_told);
 my $there = sub { my ($name, @totals) = @_; return ({ %{ ask($name) }, standby => 1 }, told_twice($name, @totals)) };
 accepts('a standby may be behind', @one, $there->('r1', total(0, 0), total(0, 0)), $there->('r2', total('0.1', 1)));
 refuses('but not with half of a snapshot', qr/two answers under one snapshot/, @one, $there->('r1', total('0.1', 1), total(0, 0)));
-sub kept { my ($kind, %more) = @_; return { type => 'kept', kind => $kind, from => $noon, wrong => 0, %more }; }
 accepts('a partition that cannot be made', kept('make', error => '55P03'), kept('make'));
 refuses('a deadlock of who makes one', qr/to make failed with 40P01/, kept('make', error => '40P01'));
 refuses('a wrong cell', qr/1 cells differ/, kept('verify', wrong => 1));
