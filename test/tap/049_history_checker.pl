@@ -33,6 +33,11 @@ sub reading { my ($name, @total) = @_; return (ask($name), told($name, total(@to
 # An event that is recorded, and nothing goes on beside it.
 sub recorded { my ($name, $id, $event) = @_; return (invoke($name, $event), acknowledge($name, [ $id, 'recorded' ])); }
 
+sub prepared { return { type => 'prepared', operation => $_[0] }; }
+sub drop { return { type => 'drop', horizon => $_[0] }; }
+sub dropped { return { type => 'dropped', horizon => $_[0] }; }
+sub failed_with { my ($name, $error) = @_; return { %{ give_up($name) }, rolled_back => 0, error => $error }; }
+
 sub judge
 {
 	my $check = Meter::History::Check->new;
@@ -142,6 +147,67 @@ refuses('one that is stored with another id', qr/stored with id 7/, @one, stored
 refuses('an unknown one that is stored twice', qr/stored 2 times/, invoke('w1', event('a', 1)), unknown('w1'), stored([ 'ann', 'a', 2, 1 ]));
 refuses('a rolled back one that is stored', qr/nobody could have committed it/, begin('w1', event('a', 1)), give_up('w1'), stored([ 'ann', 'a', 1, 1 ]));
 refuses('one that nobody sent', qr/nobody has sent it/, stored([ 'ann', 'a', 1, 1 ]));
+
+# --- prepared transactions, isolation, deadlocks
+
+accepts('what is left prepared counts from its commit on', begin('w1', event('a', 1)), prepared('w1'), reading('r1', 0, 0), commit('w1'),
+	ask('r2'), acknowledge('w1', [ 1, 'accepted' ]), told('r2', total(1, 1)), reading('r3', 1, 1));
+accepts('what is rolled back after that never does', begin('w1', event('a', 1)), prepared('w1'), give_up('w1'), reading('r1', 0, 0), stored());
+refuses('a read of what is prepared', qr/too much/, begin('w1', event('a', 1)), prepared('w1'), reading('r1', 1, 1), commit('w1'), acknowledge('w1', [ 1, 'accepted' ]));
+refuses('a prepared transaction that gets lost', qr/too little/, begin('w1', event('a', 1)), prepared('w1'), commit('w1'), acknowledge('w1', [ 1, 'accepted' ]),
+	reading('r1', 0, 0));
+refuses('a prepared transaction that is never ended', qr/^w1 was never answered/, begin('w1', event('a', 1)), prepared('w1'));
+for my $level ('REPEATABLE READ', 'SERIALIZABLE')
+{
+	accepts("a serialization failure at $level", { %{ begin('w1', event('a', 1)) }, isolation => $level }, failed_with('w1', '40001'));
+	refuses("a deadlock at $level of those that contend for nothing", qr/40P01/, { %{ begin('w1', event('a', 1)) }, isolation => $level }, failed_with('w1', '40P01'));
+}
+refuses('a serialization failure at READ COMMITTED', qr/^w1 failed with 40001/, begin('w1', event('a', 1)), failed_with('w1', '40001'));
+accepts('a deadlock of those that contend', { %{ begin('w1', event('a', 1)) }, contended => 1 }, failed_with('w1', '40P01'));
+refuses('a deadlock of a batch', qr/^w1 failed with 40P01/, invoke('w1', event('a', 1), event('b', 1)), failed_with('w1', '40P01'));
+
+# --- dropped events
+
+my $after = $noon + 1;
+my @dropped = (@one, drop($after), dropped($after));
+accepts('dropped events are usage still', @dropped, reading('r1', '0.1', 1), stored());
+refuses('dropped usage', qr/too little/, @dropped, reading('r1', 0, 0));
+refuses('usage that is dropped while it is read', qr/too little/, @one, ask('r1'), drop($after), told('r1', total(0, 0)));
+refuses('an event that should have been dropped', qr/too old and is stored/, @dropped, stored([ 'ann', 'a', 1, 1 ]));
+accepts('one that may be dropped or not', @one, drop($after), stored([ 'ann', 'a', 1, 1 ]));
+refuses('a retry of a dropped event that is recorded', qr/too old and is answered with recorded/, invoke('w0', event('b', 1)), unknown('w0'), drop($after), dropped($after),
+	invoke('w1', event('b', 1)), acknowledge('w1', [ 1, 'recorded' ]));
+refuses('one that counts twice', qr/too much/, @dropped, invoke('w2', event('a', '0.1')), acknowledge('w2', [ '~', 'invalid' ]), reading('r1', '0.2', 2));
+refuses('one that is recorded again before the drop has ended', qr/recorded a second time/, @one, drop($after), invoke('w2', event('a', '0.1')),
+	acknowledge('w2', [ 1, 'recorded' ]));
+accepts('a batch without what is too old', @dropped, invoke('w2', event('a', '0.1'), event('b', 1, time => $after)),
+	acknowledge('w2', [ '~', 'invalid' ], [ 2, 'recorded' ]), reading('r1', '1.1', 2), stored([ 'ann', 'b', 1, 2 ]));
+accepts('what is too old fails', @dropped, invoke('w2', event('b', 1)), failed_with('w2', '55000'), reading('r1', '0.1', 1));
+refuses('what is not', qr/^w2 failed with 55000/, @dropped, invoke('w2', event('b', 1, time => $after)), failed_with('w2', '55000'));
+refuses('an event that is refused before anything is dropped', qr/answered with invalid/, @one, invoke('w2', event('b', 1)), acknowledge('w2', [ '~', 'invalid' ]), drop($after));
+$check = accepts('an outcome that is unknown for ever', invoke('w1', event('a', 1)), unknown('w1'), drop($after), dropped($after), invoke('w2', event('a', 1)),
+	acknowledge('w2', [ '~', 'invalid' ]), reading('r1', 1, 1), stored());
+is($check->count('unresolved'), 0, 'is of an event that is too old');
+accepts('a read that needs what is dropped', drop($after), ask('r1'), { type => 'told', operation => 'r1', error => '55000' });
+refuses('one that needs nothing of it', qr/^r1 failed with 55000/, drop($after), ask('r1', from => $after), { type => 'told', operation => 'r1', error => '55000' });
+my @both_told = (ask('r1'), { %{ told_twice('r1', total('0.1', 1), total(0, 0)) }, plain => 1 });
+accepts('the events themselves say less once some are dropped', @dropped, @both_told);
+sub keep { return { type => 'keep', kind => $_[0] }; }
+sub kept { my ($kind, %more) = @_; return { type => 'kept', kind => $kind, from => $noon, wrong => 0, %more }; }
+my ($asked, $answered) = @both_told;
+accepts('and to an old snapshot where months are moved', @one, $asked, keep('move'), $answered, kept('move'));
+accepts('or were', @one, $asked, keep('move'), kept('move'), $answered);
+refuses('but not to one from after that', qr/two answers under one snapshot/, @one, keep('move'), kept('move'), @both_told);
+refuses('and not before', qr/two answers under one snapshot/, @one, @both_told);
+
+# --- standby, keeping
+
+my $there = sub { my ($name, @totals) = @_; return ({ %{ ask($name) }, standby => 1 }, told_twice($name, @totals)) };
+accepts('a standby may be behind', @one, $there->('r1', total(0, 0), total(0, 0)), $there->('r2', total('0.1', 1)));
+refuses('but not with half of a snapshot', qr/two answers under one snapshot/, @one, $there->('r1', total('0.1', 1), total(0, 0)));
+accepts('a partition that cannot be made', kept('make', error => '55P03'), kept('make'));
+refuses('a deadlock of who makes one', qr/to make failed with 40P01/, kept('make', error => '40P01'));
+refuses('a wrong cell', qr/1 cells differ/, kept('verify', wrong => 1));
 
 # --- numbers, the log, the plan
 

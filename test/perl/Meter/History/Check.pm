@@ -19,6 +19,7 @@
 #   fold    folded (a number), or error, or lost
 #   drop    horizon: from now on events before it may be dropped
 #   dropped  horizon, or error, or lost: without these they are, and none is taken any more
+#   keep    kind: it is begun
 #   kept    kind (make, move, vacuum, rebuild, verify), from (a time), wrong (cells), or error, or lost
 #   worker_fold  the background worker has folded, while nobody else did
 #   strike  kind
@@ -51,6 +52,7 @@ sub new
 		clock => 0,        # the number of records so far
 		may_drop => -1,    # events before this time may be dropped,
 		must_drop => -1,   # and those before this one are
+		moves => 0,        # how many times months have begun or ended to be moved: odd while they are
 		complaints => [],
 		counts => {},
 	}, $class;
@@ -289,6 +291,7 @@ sub _take_ask
 		seen => $known->{seen},
 		held => $record->{held},
 		standby => $record->{standby},
+		moves => $self->{moves},
 		candidates => [ values %{ $self->{open} } ],
 	};
 	return;
@@ -319,12 +322,15 @@ sub _take_told
 	$self->_count($read->{standby} ? 'reads_on_standby' : 'reads');
 	$self->_count('rollups_compared', $record->{rollups}) if $record->{rollups};
 	$self->_count('answers_held', $record->{plain} - 2) if ($record->{plain} // 0) > 2;
-	# Dropped events are usage still.
-	if (defined $record->{plain} && $read->{known}{question}{from} < $self->{may_drop})
+	# Dropped events are usage still; and where months were moved to partitions since the snapshot was taken,
+	# PostgreSQL no longer looks for their events where that snapshot sees them.
+	my $dropped = $read->{known}{question}{from} < $self->{may_drop};
+	if (defined $record->{plain} && ($dropped || $read->{moves} % 2 || $read->{moves} != $self->{moves}))
 	{
 		splice @answers, $record->{plain}, 1;
-		$self->_count('reads_of_dropped');
+		$self->_count($dropped ? 'reads_of_dropped' : 'reads_of_moved');
 	}
+	elsif (defined $record->{plain}) { $self->_count('reads_of_events'); }
 	if (@answers > 1)
 	{
 		$self->_count('pairs', @answers - 1);
@@ -539,10 +545,13 @@ sub _take_dropped
 	return;
 }
 
+sub _take_keep { my ($self, $record) = @_; $self->{moves}++ if $record->{kind} eq 'move'; return; }
+
 sub _take_kept
 {
 	my ($self, $record) = @_;
 	my $kind = $record->{kind};
+	$self->{moves}++ if $kind eq 'move';
 	$self->_count($record->{error} || $record->{lost} ? 'keeping_failed' : "kept_$kind");
 	$self->_complain("$record->{wrong} cells differ from their events") if $record->{wrong};
 	return unless $record->{error};

@@ -89,7 +89,7 @@ sub _keep
 		rebuild => sprintf(q{SELECT meter.rebuild('%s', '%s')}, map { time_text($_) } $from, $from + 1),
 		verify => sprintf(q{SELECT count(*) FROM meter.verify('%s', '%s')}, map { time_text($_) } $from, $from + 40 * DAY),
 		vacuum => 'VACUUM (TRUNCATE false) meter.rollup_pending, meter.event_key, meter.meter_event_default');
-	my $answer = $self->run(undef, $statement{$kind});
+	my $answer = $self->run(sub { $self->{log}->append('keep', kind => $kind) }, $statement{$kind});
 	$self->{log}->append('kept', kind => $kind, from => $from, error => $answer->{error}, lost => $answer->{lost},
 		wrong => $kind eq 'verify' && $answer->{rows} ? $answer->{rows}[0][0][0] : 0);
 	return;

@@ -70,11 +70,12 @@ sub shuffle
 sub _offset
 {
 	my ($self) = @_;
-	my $way = $self->between(1, 100);
+	# Those that are to meet must not be too old to be taken.
+	my $way = $self->between(1, $self->{stream} =~ /^contested/ ? 80 : 100);
 	my $fraction = $self->between(0, 999_999) * 1000 + $self->between(0, 999);
 	return -int(3 * HOUR / 1e9 * $fraction) if $way <= 60;
 	return -int(3 * DAY / 1e9 * $fraction) if $way <= 80;
-	return -int(DAYS * DAY / 1e9 * $fraction) if $way <= 92;
+	return -int(DAYS * DAY / 1e9 * $fraction) if $way <= 87;
 	return int(20 * HOUR / 1e9 * $fraction);
 }
 
@@ -117,9 +118,11 @@ sub event
 #   prepare    of a transaction: the seconds for which it is left prepared, or 0
 #   again      events of it that were not recorded are sent once more, by another operation
 #   later      how many operations come before that
+# `epoch`, a number: those who ask for an operation at the same epoch contend for the same events, which
+# are the only ones that depend on it; without one it is counted.
 sub operation
 {
-	my ($self) = @_;
+	my ($self, $epoch) = @_;
 	$self->{operations}++;
 	my $way = $self->pick(qw(single single records ingest transaction transaction transaction));
 	my $transaction = $way eq 'transaction';
@@ -129,7 +132,7 @@ sub operation
 	my $contended = $transaction && $self->chance(40);
 	my $prepare = $transaction && !$contended && $self->chance(12) ? $self->between(1, 25) / 10 : 0;
 	my $isolation = $transaction && $self->chance(35) ? $self->pick('REPEATABLE READ', 'SERIALIZABLE') : 'READ COMMITTED';
-	my @old = $self->_old_events($transaction, $contended);
+	my @old = $contended ? $self->_contested($epoch // int($self->{operations} / 15)) : $self->_old_events($transaction);
 	push @old, $new[0] if $self->chance(5);
 	my @events = $way eq 'single' && @old ? ($old[0]) : $contended ? (@old, $self->shuffle(@new)) : $self->shuffle(@new, @old);
 	# What it leaves prepared would keep it waiting for itself.
@@ -139,7 +142,7 @@ sub operation
 		events => \@events,
 		isolation => $isolation,
 		contended => $contended ? 1 : 0,
-		pauses => [ map { $contended || $isolation ne 'READ COMMITTED' ? $self->between(0, 15) / 1000 : 0 } 1 .. 4 ],
+		pauses => [ map { $contended ? $self->between(5, 40) / 1000 : $isolation ne 'READ COMMITTED' ? $self->between(1, 15) / 1000 : 0 } 1 .. 4 ],
 		rollback => $transaction && $self->chance(40) ? 1 : 0,
 		prepare => $prepare,
 		again => $self->chance(60) ? 1 : 0,
@@ -150,22 +153,20 @@ sub operation
 # Events that were sent before or that others send too.
 sub _old_events
 {
-	my ($self, $transaction, $contended) = @_;
-	return $self->_contested if $contended;
+	my ($self, $transaction) = @_;
 	my @old;
 	push @old, $self->pick(@{ $self->{recent} }) if @{ $self->{recent} } && $self->chance(20);
-	push @old, $self->pick(@{ $self->{aged} }) if @{ $self->{aged} } && $self->chance(15);
+	push @old, $self->pick(@{ $self->{aged} }) if @{ $self->{aged} } && $self->chance(8);
 	# A transaction sends one of those that all recorders send, so that whoever holds one waits for no
 	# other: nobody is in a deadlock. A batch may send several, in any order.
 	push @old, map { $self->{shared}->event } 1 .. ($transaction ? 1 : $self->between(1, 4)) if $self->chance(25);
 	return @old;
 }
 
-# Two or three of a few events, the same for all recorders for a while, in any order.
+# Two or three of a few events, the same for all recorders at an epoch, in any order.
 sub _contested
 {
-	my ($self) = @_;
-	my $epoch = int($self->{operations} / 15);
+	my ($self, $epoch) = @_;
 	if (!$self->{contested} || $self->{epoch} != $epoch)
 	{
 		my $plan = Meter::History::Plan->new(seed => $self->{seed}, stream => "contested $epoch", base => $self->{base});

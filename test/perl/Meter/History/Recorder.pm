@@ -18,7 +18,7 @@ sub recorder
 	my @later;
 	while (!$self->stopped)
 	{
-		push @later, $self->_perform(@later && $later[0]{later}-- <= 0 ? shift @later : $self->{plan}->operation);
+		push @later, $self->_perform(@later && $later[0]{later}-- <= 0 ? shift @later : $self->{plan}->operation(int(time())));
 		Time::HiRes::sleep($self->{pause}->between(0, 25) / 1000);
 	}
 	$self->_perform_all(@later);

@@ -158,7 +158,7 @@ sub _needed
 	my ($self) = @_;
 	return (
 		qw(acknowledged failed unknown rolled_back retried recorded duplicate accepted errors errors_40001 errors_40P01),
-		qw(prepared prepared_acknowledged prepared_failed drops invalid errors_55000 reads_of_dropped answers_held),
+		qw(prepared prepared_acknowledged prepared_failed drops invalid errors_55000 reads_of_dropped reads_of_events answers_held),
 		qw(reads reads_explained reads_with_choice reads_failed pairs rollups_compared folds folded folds_failed),
 		qw(kept_make kept_move kept_vacuum kept_rebuild kept_verify),
 		$self->{standby} ? 'reads_on_standby' : (), $self->{worker} ? 'worker_folds' : (),
