@@ -12,7 +12,7 @@ CREATE INDEX ON floor.event_delta (generation, user_id, meter_id);
 CREATE TABLE floor.event_id (LIKE floor.event_heap, PRIMARY KEY (id));
 CREATE TABLE floor.event_unique (LIKE floor.event_heap, UNIQUE (meter_id, user_id, key));
 -- The same events as those of record_batch, to which they belong.
-CREATE TABLE floor.event (batch integer, cell bigint) INHERITS (floor.event_heap);
+CREATE TABLE floor.event (LIKE floor.event_heap, batch integer, cell bigint);
 CREATE FUNCTION floor.cpu() RETURNS double precision LANGUAGE sql VOLATILE AS $$ SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::bigint / 1e9 $$;
 CREATE PROCEDURE floor.make(first bigint, amount bigint, size bigint, ordered boolean) LANGUAGE sql AS $$
 TRUNCATE floor.event;
