@@ -87,6 +87,23 @@ SELECT meter.rebuild('2026-01-21', '2026-01-22', 'tokens') > 0 AS repaired;
 SELECT count(*) AS aside FROM meter.rollup_pending;
 SELECT count(*) AS differences FROM meter.verify('2026-01-01', '2026-04-01');
 
+-- A trigger on deltas hears of each that is folded, and may keep it; what it keeps is not folded.
+CREATE TEMP TABLE heard (user_id text);
+CREATE FUNCTION pg_temp.hear() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO heard VALUES (OLD.user_id);
+    RETURN CASE WHEN OLD.user_id <> 'kept' THEN OLD END;
+END $$;
+CREATE TRIGGER hear BEFORE DELETE ON meter.rollup_pending FOR EACH ROW EXECUTE FUNCTION pg_temp.hear();
+SELECT count(meter.record_event('tokens', u, 3, event_time => '2026-01-21')) AS recorded FROM unnest('{kept,let_go}'::text[]) AS u;
+SELECT meter.fold() AS seen;
+SELECT user_id FROM heard ORDER BY 1;
+SELECT user_id FROM meter.rollup_pending;
+DROP TRIGGER hear ON meter.rollup_pending;
+SELECT meter.fold();
+SELECT u.user_id, value FROM meter.usage('tokens', '2026-01-21', '2026-01-22', group_by => '{user_id}') AS u WHERE u.user_id IN ('kept', 'let_go');
+SELECT count(*) AS differences FROM meter.verify('2026-01-01', '2026-04-01');
+
 -- Where a change could be lost, it is refused.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT meter.fold();

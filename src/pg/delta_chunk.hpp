@@ -22,15 +22,22 @@ struct DeltaColumn {
     const char* name;
     Oid type;
 };
-inline constexpr DeltaColumn kDeltaShape[] = {
-    {"meter_id", INT4OID},          {"user_id", TEXTOID},
-    {"digest", UUIDOID},            {"dimensions", JSONBOID},
-    {"first_timestamp", TIMESTAMPTZOID}, {"last_timestamp", TIMESTAMPTZOID},
-    {"last_id", INT8OID},           {"event_count", INT8OID},
-    {"dirty", BOOLOID},             {"value_sum", NUMERICOID},
-    {"value_min", NUMERICOID},      {"value_max", NUMERICOID},
-    {"last_value", NUMERICOID},     {"value_time", NUMERICOID},
-    {"event_digest", UUIDOID},      {"voided", BOOLOID}};
+inline constexpr DeltaColumn kDeltaShape[] = {{"meter_id", INT4OID},
+                                              {"user_id", TEXTOID},
+                                              {"digest", UUIDOID},
+                                              {"dimensions", JSONBOID},
+                                              {"first_timestamp", TIMESTAMPTZOID},
+                                              {"last_timestamp", TIMESTAMPTZOID},
+                                              {"last_id", INT8OID},
+                                              {"event_count", INT8OID},
+                                              {"dirty", BOOLOID},
+                                              {"value_sum", NUMERICOID},
+                                              {"value_min", NUMERICOID},
+                                              {"value_max", NUMERICOID},
+                                              {"last_value", NUMERICOID},
+                                              {"value_time", NUMERICOID},
+                                              {"event_digest", UUIDOID},
+                                              {"voided", BOOLOID}};
 inline constexpr int kDeltaColumns = lengthof(kDeltaShape);
 struct DeltaColumns {
     Datum values[kDeltaColumns];
