@@ -4,6 +4,7 @@
 #include "core/dimensions.hpp"
 #include "core/error.hpp"
 #include "core/text.hpp"
+#include "pg/alerts.hpp"
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/guard.hpp"
@@ -248,6 +249,7 @@ METER_FUNCTION(meter_drop_meter) {
                         " has usage, whose events have been dropped",
                     {}, "Archive it with meter.archive_meter: its usage stays readable.");
     drop_limits(DatumGetInt32(values[0]));
+    drop_alerts(DatumGetInt32(values[0]));
     static Statement remove = {"DELETE FROM meter.meter WHERE id = $1", {INT4OID}};
     if (run(remove, values, nullptr, Run::kWrite) == 0)
         throw unknown_meter_error(call.org, meter::quote_for_message(event_name));
