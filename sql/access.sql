@@ -186,6 +186,13 @@ SELECT count(*) FROM meter.access;
 RESET ROLE;
 
 -- A bound role is in its org, whatever the setting says.
+SET meter.org = 'access_b';
+SELECT amount FROM meter.set_limit('secret', NULL, 1000);
+SELECT name FROM meter.set_alert('secret', NULL, 'any', recurring => 1);
+SELECT meter.record_event('secret', 'ann') > 0 AS recorded, meter.fold() >= 0 AS folded;
+SELECT meter.fold() >= 0 AS folded;
+SELECT count(*) > 0 AS fired FROM meter.list_alerts();
+RESET meter.org;
 SET ROLE access_admin;
 SET meter.org = 'access_b';
 SELECT org, event_name FROM meter.list_meters();
@@ -194,6 +201,14 @@ SELECT meter.record_event('mine', 'ann') > 0 AS recorded;
 SELECT meter.record_event('secret', 'ann');
 SELECT * FROM meter.usage('secret', '2026-01-01', '2026-02-01');
 SELECT * FROM meter.list_events('secret');
+SELECT meter.set_limit('secret', NULL, 5);
+SELECT meter.remaining('secret', 'ann');
+SELECT * FROM meter.list_limits('secret');
+SELECT * FROM meter.list_alerts('secret');
+SELECT count(*) FROM meter.list_limits();
+SELECT count(*) FROM meter.list_alert_rules();
+SELECT count(*) FROM meter.list_alerts();
+SELECT count(*) FROM meter.alert;
 SELECT event_name FROM meter.usage_report('2026-01-01', '2100-01-01');
 SELECT meter.archive_meter('secret');
 SELECT meter.drop_meter('secret');

@@ -86,8 +86,9 @@ SELECT count(*) FROM fired();
 ROLLBACK;
 SELECT setval('seen', (SELECT max(id) FROM meter.alert));
 SELECT user_id, threshold FROM fired();
--- A rebuild counts anew, and fires nothing again.
+-- A rebuild looks at the periods it makes anew: nothing fires again, but for rules that came after them.
 SELECT meter.rebuild('2020-01-01', '2021-01-01') > 0;
+SELECT event_name, user_id, name, start, threshold FROM fired();
 SELECT count(*) FROM fired();
 SELECT use('tokens', 'lou', 10);
 SELECT user_id, threshold FROM fired();
