@@ -84,7 +84,7 @@ SELECT use('tokens', 'roy', 11);
 BEGIN;
 SELECT count(*) FROM fired();
 ROLLBACK;
-SELECT setval('seen', (SELECT max(id) FROM meter.alert));
+SELECT setval('seen', (SELECT max(id) FROM meter.alert)) > 0 AS set;
 SELECT user_id, threshold FROM fired();
 -- A rebuild looks at the periods it makes anew: nothing fires again, but for rules that came after them.
 SELECT meter.rebuild('2020-01-01', '2021-01-01') > 0;

@@ -73,6 +73,17 @@ struct AlertWatch {
         return found == of_meter.end() ? nullptr : &found->second;
     }
 
+    // The first rule that asks for the same as rule `number`: itself at the latest.
+    std::size_t same_rule(std::size_t number) const {
+        const Rule& rule = rules[number];
+        std::size_t first = 0;
+        while (rules[first].id != rule.id || rules[first].counts != rule.counts ||
+               rules[first].period != rule.period || rules[first].zone != rule.zone ||
+               rules[first].user != rule.user)
+            ++first;
+        return first;
+    }
+
     void add(std::size_t rule, const TimeSpan& span, std::string_view user) {
         probe.rule = rule;
         probe.span = span;
@@ -124,8 +135,9 @@ void watch_fresh_rules(AlertWatch* watch) {
     const int64 now = to_unix_micros(GetCurrentTransactionStartTimestamp());
     for (std::size_t i = first; i < watch->rules.size(); ++i) {
         const TimeSpan span = span_of(watch->rules[i], now);
+        const std::size_t known = watch->same_rule(i);
         if (!watch->rules[i].user.empty()) {
-            watch->add(i, span, watch->rules[i].user);
+            watch->add(known, span, watch->rules[i].user);
             continue;
         }
         const Datum values[] = {Int32GetDatum(watch->rules[i].meter_id),
@@ -134,7 +146,7 @@ void watch_fresh_rules(AlertWatch* watch) {
         const uint64 count = run(users, values, nullptr, Run::kWrite);
         for (uint64 row = 0; row < count; ++row) {
             bool null;
-            watch->add(i, span, text_view(result(row, 1, &null)));
+            watch->add(known, span, text_view(result(row, 1, &null)));
         }
         SPI_freetuptable(SPI_tuptable);
     }
