@@ -45,6 +45,7 @@ FROM (VALUES
     ('archive_meter', 'admin'), ('drop_meter', 'admin'), ('fold', 'admin unbound'), ('erase_user', 'admin unbound'),
     ('leave_out', 'admin unbound'), ('take_in', 'admin unbound'), ('void_event', 'admin'), ('amend_event', 'admin'), ('close_period', 'admin'),
     ('event_history', 'reader admin'), ('late_usage', 'reader admin'), ('list_statements', 'reader admin'), ('explain_usage', 'reader admin'),
+    ('set_limit', 'admin'), ('drop_limit', 'admin'), ('list_limits', 'reader admin'), ('remaining', 'reader admin'), ('set_alert', 'admin'), ('drop_alert', 'admin'), ('list_alert_rules', 'reader admin'), ('list_alerts', 'reader admin'), 
     ('usage_digest', 'owner'), ('event_digest', 'owner'), ('add_digests', 'owner'), ('negate_digest', 'owner'), ('sum_digests', 'owner'), ('refuse_change', 'owner'), ('status', 'reader admin'), ('system_status', 'reader admin unbound'),
     ('verify', 'owner'), ('rebuild', 'owner'), ('cell_hours', 'owner'), ('sum_hours', 'owner'), ('sum_hours_add', 'owner'), ('sum_hours_final', 'owner'),
     ('dimensions_digest', 'owner'),
@@ -128,6 +129,10 @@ INSERT INTO access_call VALUES
     ('drop_events', $$CALL meter.drop_events('2001-01-01')$$),
     ('erase_user', $$SELECT meter.erase_user('ann')$$),
     ('fold', $$SELECT meter.fold() >= 0$$),
+    ('set_limit', $$SELECT meter.set_limit('tokens', 'ann', 5)$$), ('drop_limit', $$SELECT meter.drop_limit('tokens', 'ann')$$),
+    ('list_limits', $$SELECT * FROM meter.list_limits('tokens')$$), ('remaining', $$SELECT meter.remaining('tokens', 'ann')$$),
+    ('set_alert', $$SELECT meter.set_alert('tokens', 'ann', 'a', '{5}')$$), ('drop_alert', $$SELECT meter.drop_alert('tokens', 'a')$$),
+    ('list_alert_rules', $$SELECT * FROM meter.list_alert_rules('tokens')$$), ('list_alerts', $$SELECT * FROM meter.list_alerts('tokens')$$),
     ('leave_out', $$SELECT meter.leave_out('tokens', 'd')$$),
     ('take_in', $$SELECT meter.take_in('tokens')$$),
     ('status', $$SELECT * FROM meter.status()$$),
@@ -182,6 +187,13 @@ SELECT count(*) FROM meter.access;
 RESET ROLE;
 
 -- A bound role is in its org, whatever the setting says.
+SET meter.org = 'access_b';
+SELECT amount FROM meter.set_limit('secret', NULL, 1000);
+SELECT name FROM meter.set_alert('secret', NULL, 'any', recurring => 1);
+SELECT meter.record_event('secret', 'ann') > 0 AS recorded, meter.fold() >= 0 AS folded;
+SELECT meter.fold() >= 0 AS folded;
+SELECT count(*) > 0 AS fired FROM meter.list_alerts();
+RESET meter.org;
 SET ROLE access_admin;
 SET meter.org = 'access_b';
 SELECT org, event_name FROM meter.list_meters();
@@ -190,6 +202,14 @@ SELECT meter.record_event('mine', 'ann') > 0 AS recorded;
 SELECT meter.record_event('secret', 'ann');
 SELECT * FROM meter.usage('secret', '2026-01-01', '2026-02-01');
 SELECT * FROM meter.list_events('secret');
+SELECT meter.set_limit('secret', NULL, 5);
+SELECT meter.remaining('secret', 'ann');
+SELECT * FROM meter.list_limits('secret');
+SELECT * FROM meter.list_alerts('secret');
+SELECT count(*) FROM meter.list_limits();
+SELECT count(*) FROM meter.list_alert_rules();
+SELECT count(*) FROM meter.list_alerts();
+SELECT count(*) FROM meter.alert;
 SELECT event_name FROM meter.usage_report('2026-01-01', '2100-01-01');
 SELECT meter.archive_meter('secret');
 SELECT meter.drop_meter('secret');

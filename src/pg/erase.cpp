@@ -10,6 +10,7 @@
 #include "core/dimensions.hpp"
 #include "core/error.hpp"
 #include "core/text.hpp"
+#include "pg/alerts.hpp"
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/cells.hpp"
@@ -184,6 +185,7 @@ METER_FUNCTION(meter_erase_user) {
     if (left)
         rename_usage(user, meters, replacement);
     rename_limits(meters, user, left ? replacement : 0);
+    rename_alerts(meters, user, left ? replacement : 0);
     AtEOXact_GUC(true, guc_level);
     const MemoryContext own_context = MemoryContextSwitchTo(caller_context);
     const Datum answer = text_datum(text_view(replacement));

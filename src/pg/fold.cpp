@@ -2,6 +2,7 @@
 #include "pg/fold.hpp"
 
 #include "core/cell_table.hpp"
+#include "pg/alert_watch.hpp"
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/delta_chunk.hpp"
@@ -36,6 +37,7 @@ struct Target {
     int32 run;      // a generation, or kCells
     int64 written;  // deltas written into the run
     int chunks;     // each leaves a version of a cell
+    AlertWatch* watch;  // notes whose usage changes; nullptr: nobody asks
 };
 constexpr int32 kCells = 0;
 
@@ -71,6 +73,8 @@ uint64 fold_chunk(const Source& source, const Target& target, int64* written) {
         add_deltas(&chunk->tables, left_out);
     }
     if (taken > 0) {
+        if (target.watch != nullptr)
+            note_hours(target.watch, chunk->tables);
         if (target.run != kCells) {
             *written = write_hours_as_deltas(&chunk->tables, target.run);
         } else {
@@ -276,7 +280,7 @@ void merge_runs(FoldState* state) {
         return;
     const Datum generations =
         array_of(nullptr, 0, state->runs + first, state->run_count - first, 0);
-    Target target{next_run(state), 0, 0};
+    Target target{next_run(state), 0, 0, nullptr};
     // By users, so that all that is to be added up to one delta comes together.
     Datum from = text_datum("");
     bool is_last = false;
@@ -354,7 +358,8 @@ uint64 fold_pending(int64 max_deltas, Fold how, int32 unlisted) {
     // All of them: it may be long until the next time.
     if (with_runs)
         max_deltas = PG_INT64_MAX;
-    Target target{into_cells ? kCells : next_run(&state), 0, 0};
+    AlertWatch* const watch = begin_watch();
+    Target target{into_cells ? kCells : next_run(&state), 0, 0, watch};
     bool all = false;
     const int64 folded = fold_generations(generations, max_deltas, &target, &all);
     // Before a new one is begun: until we commit, the others still write into the latest.
@@ -362,6 +367,8 @@ uint64 fold_pending(int64 max_deltas, Fold how, int32 unlisted) {
     if (folded == 0) {
         if (closed)
             store_fold_state(state);
+        if (watch != nullptr)
+            fire_alerts(watch);
         return 0;
     }
     // What a reader passes by at the worst, beside the deltas of the last fold: where a snapshot
@@ -380,6 +387,8 @@ uint64 fold_pending(int64 max_deltas, Fold how, int32 unlisted) {
         merge_runs(&state);
     }
     store_fold_state(state);
+    if (watch != nullptr)
+        fire_alerts(watch);
     return static_cast<uint64>(folded);
 }
 

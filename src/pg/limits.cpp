@@ -6,6 +6,7 @@
 #include "core/dimensions.hpp"
 #include "core/error.hpp"
 #include "core/text.hpp"
+#include "pg/alerts.hpp"
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/guard.hpp"
@@ -150,16 +151,17 @@ void check_limitable(std::string_view event_name, std::string_view aggregation) 
     if (aggregation != "sum" && aggregation != "count")
         throw Error(ErrorKind::kNotSupported,
                     "meter " + quote_for_message(event_name) + " adds up by " +
-                        std::string(aggregation) + " and cannot have limits",
+                        std::string(aggregation) + " and cannot have limits or alerts",
                     {}, "Meters that add up by sum or count can.");
 }
 
 void change_limits_aggregation(int32 meter_id, std::string_view event_name,
                                std::string_view aggregation) {
-    if (has_limits(meter_id))
+    if (has_limits(meter_id) || has_alerts(meter_id))
         check_limitable(event_name, aggregation);
     forget_counters(meter_id);
     forget_relation(relations().usage_limit);
+    look_again(meter_id, false);
 }
 
 void drop_limits(int32 meter_id) {
@@ -245,6 +247,7 @@ METER_FUNCTION(meter_set_limit) {
     if (run(update, values, nulls, Run::kWrite) == 0)
         run(insert, values, nulls, Run::kWrite);
     const Datum row = result_row_as_datum(get_rel_type_id(relations().usage_limit));
+    look_again(id, true);
     end_call(call);
     return row;
 }
@@ -271,6 +274,7 @@ METER_FUNCTION(meter_drop_limit) {
                                    : " for user " + meter::quote_for_message(text_view(user))),
                     {}, "See meter.list_limits() for those that there are.");
     forget_counters(id, user, period);
+    look_again(id, true);
     end_call(call);
     PG_RETURN_VOID();
 }

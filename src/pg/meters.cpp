@@ -6,6 +6,7 @@
 #include "core/dimensions.hpp"
 #include "core/error.hpp"
 #include "core/text.hpp"
+#include "pg/alerts.hpp"
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/guard.hpp"
@@ -332,6 +333,7 @@ METER_FUNCTION(meter_drop_meter) {
                                       {INT4OID}};
     run(remove_closes, values, nullptr, Run::kWrite);
     drop_limits(DatumGetInt32(values[0]));
+    drop_alerts(DatumGetInt32(values[0]));
     static Statement remove = {"DELETE FROM meter.meter WHERE id = $1", {INT4OID}};
     if (run(remove, values, nullptr, Run::kWrite) == 0)
         throw unknown_meter_error(call.org, meter::quote_for_message(event_name));

@@ -1,5 +1,6 @@
 #include "pg/user_usage.hpp"
 
+#include "core/error.hpp"
 #include "pg/event_query.hpp"
 #include "pg/retention.hpp"
 #include "pg/usage_query.hpp"
@@ -72,6 +73,24 @@ Datum latest_user_usage(int32 meter_id, Datum user, const TimeSpan& span, bool c
     const Datum value = user_usage(meter_id, user, span, counts);
     PopActiveSnapshot();
     return value;
+}
+
+bool tell_latest_usage(int32 meter_id, Datum user, const TimeSpan& span, bool counts,
+                       Datum* usage) {
+    const MemoryContext caller_context = CurrentMemoryContext;
+    CommandCounterIncrement();
+    PushActiveSnapshot(GetLatestSnapshot());
+    bool told = false;
+    try {
+        *usage = user_usage(meter_id, user, span, counts);
+        told = true;
+    } catch (const Error& error) {
+        if (error.kind != ErrorKind::kNotInState)
+            throw;
+    }
+    MemoryContextSwitchTo(caller_context);
+    PopActiveSnapshot();
+    return told;
 }
 
 }  // namespace meter::pg

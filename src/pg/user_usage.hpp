@@ -15,4 +15,7 @@ Datum user_usage(int32 meter_id, Datum user, const TimeSpan& span, bool counts);
 // The same as it is committed now, whatever the isolation level, with what this transaction did.
 Datum latest_user_usage(int32 meter_id, Datum user, const TimeSpan& span, bool counts);
 
+// The same; false where it cannot be told any more.
+bool tell_latest_usage(int32 meter_id, Datum user, const TimeSpan& span, bool counts, Datum* usage);
+
 }  // namespace meter::pg

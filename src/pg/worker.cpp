@@ -124,7 +124,8 @@ bool has_work() {
         "SELECT FROM (SELECT COALESCE(max(recorded), '{0}') AS recorded, "
         "COALESCE(max(generations), '{}') AS runs FROM (SELECT recorded, generations "
         "FROM meter.rollup_state ORDER BY version DESC LIMIT 1) AS s) AS s "
-        "WHERE runs <> '{}' OR cardinality(recorded) > 1 OR EXISTS "
+        "WHERE runs <> '{}' OR cardinality(recorded) > 1 "
+        "OR EXISTS (SELECT FROM meter.alert_rule WHERE NOT evaluated) OR EXISTS "
         "(SELECT FROM meter.rollup_pending WHERE generation = ANY (recorded))",
         {},
         true};
