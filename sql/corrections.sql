@@ -1,5 +1,6 @@
 -- Voiding and amending events.
 TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.event_void, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.retention RESTART IDENTITY;
+ALTER SEQUENCE meter.meter_event_id_seq RESTART;
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
@@ -211,3 +212,4 @@ DROP VIEW told;
 DROP OWNED BY correct_admin, correct_writer, correct_reader;
 SELECT meter.revoke_access(r::name) FROM unnest('{correct_admin,correct_writer,correct_reader}'::text[]) r;
 DROP ROLE correct_admin, correct_writer, correct_reader;
+TRUNCATE meter.event_void, meter.retention;

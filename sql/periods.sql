@@ -2,6 +2,7 @@
 ALTER TABLE meter.statement DISABLE TRIGGER refuse_truncate;
 TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.event_void, meter.period_close, meter.statement, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.retention RESTART IDENTITY;
 ALTER TABLE meter.statement ENABLE TRIGGER refuse_truncate;
+ALTER SEQUENCE meter.meter_event_id_seq RESTART;
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
@@ -164,3 +165,6 @@ DROP VIEW bill, late, unbalanced;
 DROP OWNED BY period_admin, period_reader;
 SELECT meter.revoke_access(r::name) FROM unnest('{period_admin,period_reader}'::text[]) r;
 DROP ROLE period_admin, period_reader;
+ALTER TABLE meter.statement DISABLE TRIGGER refuse_truncate;
+TRUNCATE meter.period_close, meter.statement, meter.event_void, meter.retention;
+ALTER TABLE meter.statement ENABLE TRIGGER refuse_truncate;

@@ -89,6 +89,14 @@ SELECT (SELECT string_agg(generation || ':' || n, ' ' ORDER BY generation) FROM 
     (SELECT count(*) > 1 FROM meter.rollup_month), (SELECT count(*) > 0 FROM meter.rollup_days)
 SQL
 
+# Corrections, and a closed period of which something is late.
+$source->safe_psql('original', <<'SQL');
+SELECT meter.void_event('tokens', e.user_id, e.idempotency, 'it''s wrong') FROM meter.meter_event e WHERE idempotency IN ('key-1', 'old-3');
+SELECT meter.close_period('2026-01-01 00:00:00+00');
+SELECT meter.amend_event('tokens', e.user_id, e.idempotency, value => 77.7, reason => E'a tab\t') FROM meter.meter_event e WHERE idempotency = 'key-2';
+SQL
+is($source->safe_psql('original', "SELECT (SELECT count(*) FROM meter.event_void), (SELECT count(*) > 10 FROM meter.statement), (SELECT count(*) FROM meter.period_close), (SELECT count(*) > 0 FROM meter.late_usage())"), '3|t|3|t', 'there are voids, statements, and something late');
+
 is($source->safe_psql('original', <<'SQL'), '', 'every table and sequence is marked for dump');
 SELECT c.oid::regclass FROM pg_class c
 JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
@@ -132,6 +140,7 @@ SELECT * FROM meter.usage('tokens', '1990-01-01', '2030-01-01', group_by => '{us
 SELECT * FROM meter.usage_report('1990-01-01', '2030-01-01');
 SELECT * FROM meter.usage('calls', '2025-12-25 10:20:30', '2026-01-11 12:13:14', group_by => '{user_id}', bucket => 'day', time_zone => 'Asia/Kolkata');
 SELECT 'verify', * FROM meter.verify('1990-01-01', '2030-01-01');
+SELECT * FROM meter.late_usage();
 SQL
 my $expected = $source->safe_psql('original', $contents);
 unlike($expected, qr/^verify/m, 'the rollups are right');

@@ -37,7 +37,8 @@ my $view = <<'SQL';
 CREATE VIEW public.differences AS
 WITH months AS (SELECT date_trunc('month', now(), 'UTC') - interval '2 months' AS f, now() + interval '1 hour' AS t),
 cut AS (SELECT now() - interval '8 days 01:02:03.456' AS f, now() - interval '1 day 00:07:08' AS t),
-e AS (SELECT e.*, m.event_name FROM meter.meter_event AS e JOIN meter.meter AS m ON m.id = e.meter_id),
+e AS (SELECT e.*, m.event_name FROM meter.meter_event AS e JOIN meter.meter AS m ON m.id = e.meter_id
+	WHERE NOT EXISTS (SELECT FROM meter.event_void AS v WHERE v.user_id = e.user_id AND v.meter_id = e.meter_id AND v.event_timestamp = e."timestamp" AND v.event_id = e.id)),
 ours AS MATERIALIZED (
 	SELECT 'months' AS question, u.user_id, u.dimensions, u.bucket_start AS at, u.value, u.event_count FROM months, meter.usage('tokens', f, t, group_by => '{user_id,model}') AS u
 	UNION ALL SELECT 'cut', u.user_id, u.dimensions, u.bucket_start, u.value, u.event_count FROM cut, meter.usage('tokens', f, t, group_by => '{user_id}') AS u
@@ -131,12 +132,21 @@ $reader->quit;
 is($load_err, '', 'the primary recorded, folded and rebuilt');
 is($wrong, '', 'standby: usage was exact at every point of the replay');
 cmp_ok(scalar keys %seen, '>', 5, "standby: at some points of it (asked $asked times, " . keys(%seen) . ' states)');
+$primary->safe_psql('postgres', <<'SQL');
+SELECT meter.close_period(now() - interval '1 day');
+SELECT count(meter.void_event('tokens', user_id, id, "timestamp", 'wrong')) FROM (SELECT e.* FROM meter.meter_event AS e JOIN meter.meter AS m ON m.id = e.meter_id
+	WHERE event_name = 'tokens' AND "timestamp" < now() - interval '1 day' ORDER BY e.id LIMIT 50) AS e;
+SQL
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 is_exact($standby, 'standby, after the load');
+is($standby->safe_psql('postgres', 'SELECT sum(event_count) FROM meter.late_usage()'), -50, 'standby: corrections of a closed period are late');
+is($standby->safe_psql('postgres', 'SELECT count(*) > 0 FROM meter.list_statements()'), 't', 'standby: statements are listed');
+is($standby->safe_psql('postgres', "SELECT (SELECT sum(event_count) FROM meter.explain_usage('tokens', '2000-01-01', now())) = (SELECT event_count FROM meter.usage('tokens', '2000-01-01', now()))"), 't', 'standby: usage is explained');
 
 refused($standby, "SELECT meter.$_->[0]", qr/ERROR:  cannot execute $_->[1] in a read-only transaction/, "standby: $_->[0] says why it cannot")
   for [ "record_event('tokens', 'ann')", 'meter\.record_event\(\)' ], [ q{record_events('[{"event_name": "tokens", "user_id": "ann"}]')}, 'meter\.record_events\(\)' ],
   [ q{ingest('{"event_name": "tokens", "user_id": "ann"}')}, 'meter\.ingest\(\)' ], [ 'fold()', 'meter\.fold\(\)' ], [ 'rebuild(now(), now())', 'meter\.rebuild\(\)' ],
+  [ "void_event('tokens', 'ann', 'k', 'r')", 'meter\.void_event\(\)' ], [ "close_period('2020-01-01')", 'meter\.close_period\(\)' ],
   [ "create_meter('more')", '\S+' ];
 is($standby->safe_psql('postgres', "SELECT count(*) FROM meter.list_events('tokens', max_rows => 10)"), 10, 'standby: events are listed');
 
