@@ -16,7 +16,6 @@ extern "C" {
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "replication/message.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -86,15 +85,6 @@ inline void run_vacuum(List* relations, VacuumParams* params, MemoryContext cont
     PortalContext = context;
     vacuum(relations, params, nullptr, true);
     PortalContext = nullptr;
-#endif
-}
-
-// Writes an empty message of this transaction to the WAL, which nobody acts upon.
-inline void log_empty_message(const char* prefix) {
-#if PG_VERSION_NUM >= 170000
-    (void)LogLogicalMessage(prefix, "", 0, true, false);
-#else
-    (void)LogLogicalMessage(prefix, "", 0, true);
 #endif
 }
 

@@ -390,7 +390,8 @@ void secure_duplicates() {
     static TransactionId secured = InvalidTransactionId;
     if (TransactionIdIsValid(secured) && secured == GetTopTransactionIdIfAny())
         return;
-    log_empty_message("meter");
+    static Statement emit = {"SELECT pg_logical_emit_message(true, 'meter', '')", {}};
+    run(emit, nullptr, nullptr, Run::kWrite);
     secured = GetTopTransactionId();
 }
 

@@ -54,6 +54,9 @@ sub backend_file { my ($directory, $name) = @_; return "$directory/$name.backend
 # The file that has the connection string of the primary, or of the standby.
 sub server_file { my ($directory, $server) = @_; return "$directory/server.$server"; }
 
+# The file that has the time before which events are being dropped, or were.
+sub horizon_file { my ($directory) = @_; return "$directory/horizon"; }
+
 # Writes a file that others read at any time.
 sub write_file
 {

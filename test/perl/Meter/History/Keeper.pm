@@ -73,7 +73,10 @@ sub janitor
 sub _drop
 {
 	my ($self, $horizon) = @_;
-	my $answer = $self->run(sub { $self->{log}->append('drop', horizon => $horizon) },
+	my $answer = $self->run(sub {
+			$self->{log}->append('drop', horizon => $horizon);
+			Meter::History::Clients::write_file(Meter::History::Clients::horizon_file($self->{directory}), $horizon);
+		},
 		sprintf(q{CALL meter.drop_events('%s')}, time_text($horizon)));
 	$self->{log}->append('dropped', horizon => $horizon, error => $answer->{error}, lost => $answer->{lost});
 	return $answer->{rows} ? 1 : 0;

@@ -18,10 +18,36 @@ sub recorder
 	my @later;
 	while (!$self->stopped)
 	{
-		push @later, $self->_perform(@later && $later[0]{later}-- <= 0 ? shift @later : $self->{plan}->operation(int(time())));
+		push @later, $self->_perform($self->_dropped_now
+			  // (@later && $later[0]{later}-- <= 0 ? shift @later : $self->{plan}->operation(int(time()))));
 		Time::HiRes::sleep($self->{pause}->between(0, 25) / 1000);
 	}
 	$self->_perform_all(@later);
+	return;
+}
+
+# An operation that sends again what was recorded and is being dropped just now; nothing where there is
+# none. It is a duplicate or refused, whenever it comes.
+sub _dropped_now
+{
+	my ($self) = @_;
+	my $recorded = $self->{recorded} // [];
+	open(my $in, '<', Meter::History::Clients::horizon_file($self->{directory})) or return;
+	my $horizon = <$in> // return;
+	my ($at) = grep { $recorded->[$_]{time} < $horizon } 0 .. $#$recorded;
+	return unless defined $at;
+	my ($event) = splice @$recorded, $at, 1;
+	return { way => 'single', events => [$event], again => 1, later => 0, retry => 1, rollback => 0, prepare => 0 };
+}
+
+# Remembers what was recorded and will be dropped one day.
+sub _remember
+{
+	my ($self, $operation, $results) = @_;
+	my @events = @{ $operation->{events} };
+	push @{ $self->{recorded} }, map { $events[$_] }
+	  grep { $results->[$_][1] ne 'invalid' && $events[$_]{time} < $self->{plan}->oldest_kept } 0 .. $#events;
+	splice @{ $self->{recorded} }, 0, -50 if @{ $self->{recorded} } > 50;
 	return;
 }
 
@@ -72,6 +98,7 @@ sub _perform
 	}
 	$self->{log}->append('answer', operation => $name, outcome => $outcome, error => $answer->{error},
 		rolled_back => $rolled_back, $outcome eq 'acknowledged' ? (results => \@results) : ());
+	$self->_remember($operation, \@results) if $outcome eq 'acknowledged' && !$operation->{retry};
 	return $self->_rest($operation, $outcome, $answer->{error} // '');
 }
 
