@@ -110,7 +110,8 @@ RollupTables::RollupTables(std::pmr::memory_resource* resource)
 void RollupTables::add_hour(const CellKey& key, const RollupCell& cell, std::uintptr_t dimensions,
                             bool voided) {
     const std::int64_t day = day_start(key.start);
-    TableCell& entry = (voided ? voided_days : days).at({key.meter_id, day, key.user_id, key.digest});
+    TableCell& entry =
+        (voided ? voided_days : days).at({key.meter_id, day, key.user_id, key.digest});
     entry.dimensions = dimensions;
     meter::add_hour(entry, day, static_cast<int>((key.start - day) / kHourMicros), cell, resource_);
 }

@@ -102,7 +102,8 @@ std::string_view text_or(FunctionCallInfo fcinfo, int index, std::string_view ot
 
 // Puts every meter of the org into the scope, and whether one of them needs an order.
 void find_meters(std::string_view org, UsageScope* scope) {
-    static Statement select = {"SELECT id, aggregation FROM meter.meter WHERE org = $1", {TEXTOID}, true};
+    static Statement select = {
+        "SELECT id, aggregation FROM meter.meter WHERE org = $1", {TEXTOID}, true};
     const Datum values[] = {text_datum(org)};
     const uint64 count = run(select, values, nullptr, Run::kCaller);
     auto* meters = static_cast<int32*>(palloc(sizeof(int32) * Max(count, 1)));

@@ -27,9 +27,9 @@ enum ExplainArgument { kEventName, kPeriodStart, kPeriodEnd, kUserId, kFilter, k
 
 // What stands for a row of the source: its part of the sum, or what it adds to an order.
 const char* value_of(std::string_view aggregation) {
-    return aggregation == "min"   ? "source.lo"
-           : aggregation == "max" ? "source.hi"
-           : aggregation == "last" ? "source.v"
+    return aggregation == "min"     ? "source.lo"
+           : aggregation == "max"   ? "source.hi"
+           : aggregation == "last"  ? "source.v"
            : aggregation == "count" ? "source.n::pg_catalog.numeric"
                                     : "source.s";
 }
@@ -65,8 +65,8 @@ void explain(FunctionCallInfo fcinfo, const SetResult& set, std::string_view org
                      "pg_catalog.trim_scale(%s), source.n FROM ",
                      value_of(question->aggregation->name));
     append_source(query, question->source, 0, 0, nullptr);
-    appendStringInfoString(&query->sql,
-                           " AS source ORDER BY source.w, source.k, source.eu, source.ed, source.ei");
+    appendStringInfoString(
+        &query->sql, " AS source ORDER BY source.w, source.k, source.eu, source.ed, source.ei");
     run_event_query(query, planning_of(question->source), set.store, set.context);
     require_events(question->source);
 }

@@ -39,7 +39,7 @@ struct UsageScope {
     Datum bucket_name;  // text
     Datum zone_name;    // text
     ZoneTransitions* zone;
-    bool needs_order;  // minimum, maximum or last is asked for, which a dirty cell cannot tell
+    bool needs_order;   // minimum, maximum or last is asked for, which a dirty cell cannot tell
     bool needs_digest;  // the sum of the events' digests is asked for, which hours do not have
     bool explains;      // each row is to say what it is
 };
@@ -68,10 +68,9 @@ Planning planning_of(const UsageSource& source);
 //   b (timestamptz) the start of its bucket, u (text) its user, m (int4) its meter and d1, d2, ...
 //   (jsonb) its dimensions, each where they are told apart;
 //   n events, of which s, lo and hi are sum, minimum and maximum of the values; v is the value of
-//   the last one, whose timestamp and id are at and id; where it is asked for, g is the sum of their
-//   digests;
-//   where the scope explains: k (text) what the row is, w (timestamptz) when, eu (text) whose, ed
-//   (jsonb) its dimensions, and ei (int8) the event that it is.
+//   the last one, whose timestamp and id are at and id; where it is asked for, g is the sum of
+//   their digests; where the scope explains: k (text) what the row is, w (timestamptz) when, eu
+//   (text) whose, ed (jsonb) its dimensions, and ei (int8) the event that it is.
 // Voided events are left out where an order is asked for, else taken back by rows of their own.
 // `bucket`, `zone` and `names` are the numbers of the parameters with the names.
 void append_source(QueryText* query, const UsageSource& source, int bucket, int zone,
