@@ -20,9 +20,9 @@ struct TableCell {
     RollupCell cell;
     HourCells hours;
     const TableCell* voided = nullptr;  // what voided events take back from it, until that is done
-    std::uintptr_t dimensions = 0;  // whatever stands for them where the table is used
-    std::uint64_t row = 0;          // the stored cell that this one replaces; 0: none
-    bool wanted = true;             // whether it is to be stored
+    std::uintptr_t dimensions = 0;      // whatever stands for them where the table is used
+    std::uint64_t row = 0;              // the stored cell that this one replaces; 0: none
+    bool wanted = true;                 // whether it is to be stored
 };
 
 // A month of a user, or of all, under way: how dense its usage is, and from when on it has day

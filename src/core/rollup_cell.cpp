@@ -250,11 +250,11 @@ void RollupCell::take_back(const RollupCell& voided, std::int64_t shift,
                            std::pmr::memory_resource* resource) {
     if (voided.empty())
         return;
-    const bool inside =
-        !empty() && compare(voided.value_min.view(), value_min.view()) > 0 &&
-        compare(voided.value_max.view(), value_max.view()) < 0 && voided.first_time > first_time &&
-        (voided.last_time < last_time ||
-         (voided.last_time == last_time && voided.last_id < last_id));
+    const bool inside = !empty() && compare(voided.value_min.view(), value_min.view()) > 0 &&
+                        compare(voided.value_max.view(), value_max.view()) < 0 &&
+                        voided.first_time > first_time &&
+                        (voided.last_time < last_time ||
+                         (voided.last_time == last_time && voided.last_id < last_id));
     merge(voided, shift, resource);
     dirty = dirty || !inside;
 }

@@ -98,9 +98,9 @@ Correction begin_correction(FunctionCallInfo fcinfo, const Call& call, int reaso
     meter::check_name(text_view(correction.user), "user_id");
     correction.reason = text_view(PG_GETARG_DATUM(reason));
     if (correction.reason.empty() || correction.reason.size() > kMaxReason)
-        throw Error(ErrorKind::kInvalidParameter,
-                    "reason must have 1 to " + std::to_string(kMaxReason) + " bytes, not " +
-                        std::to_string(correction.reason.size()));
+        throw Error(ErrorKind::kInvalidParameter, "reason must have 1 to " +
+                                                      std::to_string(kMaxReason) + " bytes, not " +
+                                                      std::to_string(correction.reason.size()));
     correction.role = text_datum(GetUserNameFromId(call.caller, false));
     correction.meter_id = hold_meter(call.org, text_view(PG_GETARG_DATUM(0)));
     hold_voids();
@@ -125,18 +125,18 @@ EventPlace find_key(const Correction& correction, std::string_view key) {
     const Digest digest = key_digest(correction.meter_id, text_view(correction.user), key);
     const Datum values[] = {uuid_datum(digest)};
     if (run(select, values, nullptr, Run::kWrite) == 0)
-        throw Error(ErrorKind::kUndefinedObject,
-                    "there is no event with idempotency key " + quote_for_message(key) +
-                        " of user " + quote_for_message(text_view(correction.user)) +
-                        " in this meter");
+        throw Error(ErrorKind::kUndefinedObject, "there is no event with idempotency key " +
+                                                     quote_for_message(key) + " of user " +
+                                                     quote_for_message(text_view(correction.user)) +
+                                                     " in this meter");
     bool null;
     return {DatumGetInt64(result(0, 1, &null)), DatumGetTimestampTz(result(0, 2, &null))};
 }
 
 Versions follow_versions(const Correction& correction, const EventPlace& first) {
     Versions versions{first, false, false, {}};
-    while (!versions.voided && find_void(correction.meter_id, correction.user, versions.latest,
-                                         &versions.last)) {
+    while (!versions.voided &&
+           find_void(correction.meter_id, correction.user, versions.latest, &versions.last)) {
         CHECK_FOR_INTERRUPTS();
         versions.corrected = true;
         if (versions.last.replaced)
@@ -178,9 +178,9 @@ NewEvent read_event(const Correction& correction, const EventPlace& place) {
     return event;
 }
 
-// Notes that an amendment replaces an event. False: it was voided already, maybe by a transaction that was
-// waited for. Raises serialization_failure at repeatable read and above where that one's void is
-// not visible.
+// Notes that an amendment replaces an event. False: it was voided already, maybe by a transaction
+// that was waited for. Raises serialization_failure at repeatable read and above where that one's
+// void is not visible.
 bool insert_void(const Correction& correction, const NewEvent& event,
                  const EventPlace& replacement) {
     static Statement insert = {
@@ -299,8 +299,7 @@ int64 void_by_place(const Correction& correction, const EventPlace& place) {
             continue;
         }
         if (done.replaced)
-            throw Error(ErrorKind::kNotInState,
-                        "event " + std::to_string(place.id) + " is amended",
+            throw Error(ErrorKind::kNotInState, "event " + std::to_string(place.id) + " is amended",
                         "It was amended " + told(done),
                         "Event " + std::to_string(done.replacement.id) + " of " +
                             format_timestamp(to_unix_micros(done.replacement.time)) +

@@ -209,8 +209,12 @@ void write_deltas(const NewEvent* events, int count) {
     auto* rows = static_cast<DeltaRow*>(palloc(sizeof(DeltaRow) * deltas.cells().size()));
     int row_count = 0;
     for (const auto& [key, delta] : deltas.cells())
-        rows[row_count++] = {&key, &delta.cell, delta.first->user, delta.first->dimensions,
-                             delta.cell.event_count == 1 ? delta.first->value : 0, false};
+        rows[row_count++] = {&key,
+                             &delta.cell,
+                             delta.first->user,
+                             delta.first->dimensions,
+                             delta.cell.event_count == 1 ? delta.first->value : 0,
+                             false};
     insert_deltas(rows, row_count, hold_generation());
 }
 
@@ -236,11 +240,11 @@ void insert_deltas(const DeltaRow* deltas, int count, int32 generation) {
         CommandCounterIncrement();
         return;
     }
-    Columns columns = make_columns(
-        {TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT4OID, INT4OID, UUIDOID, UUIDOID,
-         TEXTOID, NUMERICOID, JSONBOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, BOOLOID,
-         BOOLOID},
-        count);
+    Columns columns =
+        make_columns({TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT4OID, INT4OID, UUIDOID,
+                      UUIDOID, TEXTOID, NUMERICOID, JSONBOID, NUMERICOID, NUMERICOID, NUMERICOID,
+                      NUMERICOID, BOOLOID, BOOLOID},
+                     count);
     for (int row = 0; row < count; ++row) {
         Datum values[kColumns];
         bool nulls[kColumns];

@@ -206,8 +206,12 @@ int64 write_hours_as_deltas(RollupTables* tables, int32 generation) {
         auto* rows = static_cast<DeltaRow*>(palloc(sizeof(DeltaRow) * static_cast<Size>(piece)));
         for (int i = 0; i < piece; ++i) {
             const Hour& hour = hours[static_cast<std::size_t>(at + i)];
-            rows[i] = {&hour.key, hour.cell, text_datum(hour.key.user_id),
-                       static_cast<Datum>(hour.dimensions), 0, hour.voided};
+            rows[i] = {&hour.key,
+                       hour.cell,
+                       text_datum(hour.key.user_id),
+                       static_cast<Datum>(hour.dimensions),
+                       0,
+                       hour.voided};
         }
         insert_deltas(rows, piece, generation);
         MemoryContextReset(piece_context);

@@ -17,10 +17,9 @@ METER_FUNCTION(meter_event_digest) {
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("an event's value is a finite number")));
     const CanonicalDimensions dimensions = canonical_dimensions(PG_GETARG_DATUM(3));
-    const meter::Digest digest =
-        meter::event_digest(PG_GETARG_INT64(0), to_unix_micros(PG_GETARG_TIMESTAMPTZ(1)),
-                            view_numeric(PG_GETARG_DATUM(2)),
-                            meter::dimensions_digest(dimensions.text));
+    const meter::Digest digest = meter::event_digest(
+        PG_GETARG_INT64(0), to_unix_micros(PG_GETARG_TIMESTAMPTZ(1)),
+        view_numeric(PG_GETARG_DATUM(2)), meter::dimensions_digest(dimensions.text));
     return digest_datum(meter::DigestSum::of(digest));
 }
 

@@ -20,26 +20,26 @@ namespace meter::pg {
 namespace {
 
 // From the first version on, which `first` finds, by what replaced each.
-#define METER_HISTORY(first)                                                                     \
-    "WITH RECURSIVE version AS (SELECT 1 AS n, " first                                          \
-    " UNION ALL SELECT n + 1, v.replaced_by, v.replaced_timestamp FROM version "                 \
-    "JOIN meter.event_void v ON v.user_id = $2 AND v.meter_id = $1 "                             \
-    "AND v.event_timestamp = version.at AND v.event_id = version.id "                            \
-    "WHERE v.replaced_by IS NOT NULL) "                                                          \
+#define METER_HISTORY(first)                                                                      \
+    "WITH RECURSIVE version AS (SELECT 1 AS n, " first                                            \
+    " UNION ALL SELECT n + 1, v.replaced_by, v.replaced_timestamp FROM version "                  \
+    "JOIN meter.event_void v ON v.user_id = $2 AND v.meter_id = $1 "                              \
+    "AND v.event_timestamp = version.at AND v.event_id = version.id "                             \
+    "WHERE v.replaced_by IS NOT NULL) "                                                           \
     "SELECT version.n, e.id, e.\"timestamp\", e.value, e.dimensions, e.metadata, e.recorded_at, " \
-    "CASE WHEN v.event_id IS NULL THEN 'live' WHEN v.replaced_by IS NULL THEN 'voided' "         \
-    "ELSE 'amended' END, v.voided_at, v.voided_by, v.reason "                                    \
-    "FROM version JOIN meter.meter_event e ON e.user_id = $2 AND e.meter_id = $1 "               \
-    "AND e.\"timestamp\" = version.at AND e.id = version.id "                                    \
-    "LEFT JOIN meter.event_void v ON v.user_id = $2 AND v.meter_id = $1 "                        \
+    "CASE WHEN v.event_id IS NULL THEN 'live' WHEN v.replaced_by IS NULL THEN 'voided' "          \
+    "ELSE 'amended' END, v.voided_at, v.voided_by, v.reason "                                     \
+    "FROM version JOIN meter.meter_event e ON e.user_id = $2 AND e.meter_id = $1 "                \
+    "AND e.\"timestamp\" = version.at AND e.id = version.id "                                     \
+    "LEFT JOIN meter.event_void v ON v.user_id = $2 AND v.meter_id = $1 "                         \
     "AND v.event_timestamp = version.at AND v.event_id = version.id ORDER BY version.n"
 
 // Lists the versions into `set`; raises undefined_object where there is none.
 void list_versions(Statement& statement, const Datum* values, const SetResult& set) {
     if (run(statement, values, nullptr, Run::kCaller) == 0)
-        throw Error(ErrorKind::kUndefinedObject,
-                    "there is no such event of user " + quote_for_message(text_view(values[1])) +
-                        " in this meter");
+        throw Error(ErrorKind::kUndefinedObject, "there is no such event of user " +
+                                                     quote_for_message(text_view(values[1])) +
+                                                     " in this meter");
     put_spi_rows(set);
 }
 
@@ -78,9 +78,8 @@ METER_FUNCTION(meter_event_history_by_id) {
     require_argument(fcinfo, 3, "event_time");
     const SetResult set = begin_set(fcinfo);
     const Call call = begin_call(Privilege::kRead, "list events");
-    static Statement select = {METER_HISTORY("$3 AS id, $4 AS at"),
-                               {INT4OID, TEXTOID, INT8OID, TIMESTAMPTZOID},
-                               true};
+    static Statement select = {
+        METER_HISTORY("$3 AS id, $4 AS at"), {INT4OID, TEXTOID, INT8OID, TIMESTAMPTZOID}, true};
     const int32 meter_id = require_meter(call.org, text_view(PG_GETARG_DATUM(0))).id;
     const Datum values[] = {Int32GetDatum(meter_id), PointerGetDatum(PG_GETARG_TEXT_PP(1)),
                             PG_GETARG_DATUM(2), PG_GETARG_DATUM(3)};

@@ -105,8 +105,8 @@ int64 collect(const PageQuery& page, TimestampTz from, TimestampTz to, int limit
             appendStringInfo(&query->sql, " AND e.user_id = $%d",
                              add_parameter(query, TEXTOID, page.user));
         append_filters(query, page.filters);
-        // Looked up for each row of the page: the offset keeps the planner from joining, which might
-        // not keep the order.
+        // Looked up for each row of the page: the offset keeps the planner from joining, which
+        // might not keep the order.
         if (page.has_voids)
             appendStringInfoString(&query->sql,
                                    " AND NOT EXISTS (SELECT FROM meter.event_void v WHERE "

@@ -42,21 +42,21 @@ Oid period_close_table() {
 
 // The closed periods among "closes" of which count or digest is not what statements say, as
 // "changed"; and by user and dimensions what their usage is now, less what was billed, as "late".
-#define METER_LATE                                                                               \
+#define METER_LATE                                                                                 \
     "changed AS MATERIALIZED (SELECT c.* FROM closes c, LATERAL meter.usage_digest(c.event_name, " \
-    "c.period_start, c.period_end, aggregation => 'count') u WHERE (u.event_count, u.digest) "    \
-    "IS DISTINCT FROM (c.event_count, c.digest)), "                                               \
-    "late AS MATERIALIZED (SELECT d.meter_id, d.period_start, d.period_end, d.aggregation, "      \
-    "d.user_id, d.dimensions, trim_scale(sum(d.quantity)) AS quantity, "                          \
-    "sum(d.event_count)::bigint AS event_count, meter.sum_digests(d.digest) AS digest FROM ("     \
-    "SELECT c.meter_id, c.period_start, c.period_end, c.aggregation, u.user_id, u.dimensions, "   \
-    "COALESCE(u.value, 0) AS quantity, u.event_count, u.digest FROM changed c, "                  \
-    "LATERAL meter.usage_digest(c.event_name, c.period_start, c.period_end, "                     \
-    "group_by => c.dimensions || '{user_id}', aggregation => c.aggregation) u "                   \
-    "UNION ALL SELECT c.meter_id, c.period_start, c.period_end, c.aggregation, s.user_id, "       \
-    "s.dimensions, -s.quantity, -s.event_count, meter.negate_digest(s.digest) FROM changed c "    \
-    "JOIN meter.statement s ON s.meter_id = c.meter_id AND s.for_start = c.period_start) d "      \
-    "GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(d.event_count) <> 0 "                                   \
+    "c.period_start, c.period_end, aggregation => 'count') u WHERE (u.event_count, u.digest) "     \
+    "IS DISTINCT FROM (c.event_count, c.digest)), "                                                \
+    "late AS MATERIALIZED (SELECT d.meter_id, d.period_start, d.period_end, d.aggregation, "       \
+    "d.user_id, d.dimensions, trim_scale(sum(d.quantity)) AS quantity, "                           \
+    "sum(d.event_count)::bigint AS event_count, meter.sum_digests(d.digest) AS digest FROM ("      \
+    "SELECT c.meter_id, c.period_start, c.period_end, c.aggregation, u.user_id, u.dimensions, "    \
+    "COALESCE(u.value, 0) AS quantity, u.event_count, u.digest FROM changed c, "                   \
+    "LATERAL meter.usage_digest(c.event_name, c.period_start, c.period_end, "                      \
+    "group_by => c.dimensions || '{user_id}', aggregation => c.aggregation) u "                    \
+    "UNION ALL SELECT c.meter_id, c.period_start, c.period_end, c.aggregation, s.user_id, "        \
+    "s.dimensions, -s.quantity, -s.event_count, meter.negate_digest(s.digest) FROM changed c "     \
+    "JOIN meter.statement s ON s.meter_id = c.meter_id AND s.for_start = c.period_start) d "       \
+    "GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(d.event_count) <> 0 "                                    \
     "OR meter.sum_digests(d.digest) <> " METER_NO_DIGEST ")"
 
 // meter.usage_digest() is to act in the org of the call.
@@ -166,7 +166,8 @@ int64 write_statements(const Closing& closing, TimestampTz end, Datum role) {
         "closed AS (INSERT INTO meter.period_close (period_start, period_end, closed_at, "
         "event_count, digest, meter_id, aggregation, dimensions, closed_by) "
         "SELECT s.period_start, $2, now(), COALESCE(w.event_count, 0), "
-        "COALESCE(w.digest, " METER_NO_DIGEST "), s.meter_id, s.aggregation, s.dimensions, $3 "
+        "COALESCE(w.digest, " METER_NO_DIGEST
+        "), s.meter_id, s.aggregation, s.dimensions, $3 "
         "FROM scope s LEFT JOIN sums w ON w.meter_id = s.meter_id AND w.for_start = "
         "s.period_start), "
         "adjusted AS (UPDATE meter.period_close c SET event_count = c.event_count + "
@@ -182,8 +183,8 @@ int64 write_statements(const Closing& closing, TimestampTz end, Datum role) {
 
 // Whether a closed period c cannot be told once the events before $1 are gone: cells answer for
 // whole months in UTC for certain.
-#define METER_CUT_OFF                                                                  \
-    "(c.period_start < $1 AND date_trunc('month', c.period_start, 'UTC') < "           \
+#define METER_CUT_OFF                                                        \
+    "(c.period_start < $1 AND date_trunc('month', c.period_start, 'UTC') < " \
     "c.period_start OR date_trunc('month', c.period_end, 'UTC') < LEAST($1, c.period_end))"
 
 }  // namespace
@@ -204,12 +205,12 @@ void check_not_moved_into_closed(int32 meter_id, TimestampTz from, TimestampTz t
     const auto bound = [&](int column) {
         return format_timestamp(to_unix_micros(DatumGetTimestampTz(result(0, column, &null))));
     };
-    throw Error(ErrorKind::kNotInState,
-                "event_time " + format_timestamp(to_unix_micros(to)) +
-                    " lies in a period that is closed",
-                "The period from " + bound(1) + " to " + bound(2) +
-                    " was billed; no event is moved into it.",
-                "Void the event, and record another, which is then late.");
+    throw Error(
+        ErrorKind::kNotInState,
+        "event_time " + format_timestamp(to_unix_micros(to)) + " lies in a period that is closed",
+        "The period from " + bound(1) + " to " + bound(2) +
+            " was billed; no event is moved into it.",
+        "Void the event, and record another, which is then late.");
 }
 
 void lock_closes() {

@@ -33,8 +33,8 @@ void change_statements(Body&& body) {
 void check_closed_periods(TimestampTz before);
 
 // For drop_events(), once nobody records before `before` any more and while all events are there:
-// marks the closed periods before it that are as billed as settled. False where another, which could
-// not be told without its events, is not.
+// marks the closed periods before it that are as billed as settled. False where another, which
+// could not be told without its events, is not.
 bool settle_closed_periods(TimestampTz before);
 
 }  // namespace meter::pg

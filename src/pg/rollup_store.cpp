@@ -30,7 +30,7 @@ struct RollupTable {
 #define METER_SET_CELL                                                                          \
     " r SET first_timestamp = k.first, last_timestamp = k.last, event_count = k.n, "            \
     "last_id = k.id, dirty = k.dirty, value_sum = k.s, value_min = k.low, value_max = k.high, " \
-    "last_value = k.latest, value_time = k.t, event_digest = k.g, hours = k.hours "              \
+    "last_value = k.latest, value_time = k.t, event_digest = k.g, hours = k.hours "             \
     "FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS k (tid, first, "    \
     "last, n, id, dirty, s, low, high, latest, t, g, hours) WHERE r.ctid = k.tid"
 
@@ -205,11 +205,11 @@ void put_cell(Columns& columns, int first, const TableCell& entry, char grain, i
 
 void insert_cells(RollupTable* table, CellRows* rows, char grain, CellTable::Entry* const* entries,
                   int count, std::pmr::memory_resource* resource) {
-    Columns columns = make_columns({TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID,
-                                    NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID,
-                                    UUIDOID, BYTEAOID, TIMESTAMPTZOID, UUIDOID, INT4OID, JSONBOID,
-                                    TEXTOID},
-                                   count);
+    Columns columns =
+        make_columns({TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID, NUMERICOID,
+                      NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, UUIDOID, BYTEAOID,
+                      TIMESTAMPTZOID, UUIDOID, INT4OID, JSONBOID, TEXTOID},
+                     count);
     for (int i = 0; i < count; ++i) {
         const CellKey& key = entries[i]->first;
         const TableCell& entry = entries[i]->second;

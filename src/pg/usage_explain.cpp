@@ -27,9 +27,9 @@ enum ExplainArgument { kEventName, kPeriodStart, kPeriodEnd, kUserId, kFilter, k
 
 // What stands for a row of the source: its part of the sum, or what it adds to an order.
 const char* value_of(std::string_view aggregation) {
-    return aggregation == "min"   ? "source.lo"
-           : aggregation == "max" ? "source.hi"
-           : aggregation == "last" ? "source.v"
+    return aggregation == "min"     ? "source.lo"
+           : aggregation == "max"   ? "source.hi"
+           : aggregation == "last"  ? "source.v"
            : aggregation == "count" ? "source.n::pg_catalog.numeric"
                                     : "source.s";
 }

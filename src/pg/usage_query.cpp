@@ -340,9 +340,10 @@ void write_report_query(QueryText* query, const UsageSource& source) {
                            "COALESCE(pg_catalog.sum(source.n), 0)::pg_catalog.int8 FROM "
                            "meter.meter m JOIN ");
     append_source(query, source, 0, 0, nullptr);
-    appendStringInfoString(sql,
-                           " AS source ON source.m = m.id GROUP BY m.id, source.u "
-                           "HAVING pg_catalog.sum(source.n) <> '0' ORDER BY m.event_name, source.u");
+    appendStringInfoString(
+        sql,
+        " AS source ON source.m = m.id GROUP BY m.id, source.u "
+        "HAVING pg_catalog.sum(source.n) <> '0' ORDER BY m.event_name, source.u");
 }
 
 }  // namespace meter::pg

@@ -73,18 +73,18 @@ struct PendingTimes {
 };
 
 PendingTimes find_pending_times(const UsageScope* scope, Datum meters, Datum generations) {
-#define METER_PENDING_TIMES(user)                                                            \
-    "SELECT min(first_timestamp), max(COALESCE(last_timestamp, first_timestamp)), "          \
-    "COALESCE(bool_or(dirty OR voided), false), EXISTS (SELECT FROM meter.event_void v "     \
+#define METER_PENDING_TIMES(user)                                                             \
+    "SELECT min(first_timestamp), max(COALESCE(last_timestamp, first_timestamp)), "           \
+    "COALESCE(bool_or(dirty OR voided), false), EXISTS (SELECT FROM meter.event_void v "      \
     "WHERE v.meter_id = ANY ($2) AND v.event_timestamp >= $3 AND v.event_timestamp < $4" user \
     ") FROM meter.rollup_pending WHERE generation = ANY ($1) AND meter_id = ANY ($2)" user
     static Statement all = {METER_PENDING_TIMES(""),
                             {INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
                             true};
-    static Statement of_user = {METER_PENDING_TIMES(" AND user_id = $5"),
-                                {INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-                                 TEXTOID},
-                                true};
+    static Statement of_user = {
+        METER_PENDING_TIMES(" AND user_id = $5"),
+        {INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID},
+        true};
     // The events of a month may be read that the period only cuts.
     const int64 from = utc_month_of(Max(to_unix_micros(scope->period.start), 0)).start;
     const int64 to = utc_month_of(Max(to_unix_micros(scope->period.end), 0)).end;
@@ -668,8 +668,7 @@ void append_voids(SourceText* text, const std::vector<TimeSpan>& spans, bool spa
     StringInfo sql = &text->query->sql;
     appendStringInfoString(sql, " FROM " METER_VOIDED_EVENTS " AS e, ");
     append_spans(text->query, spans, "k");
-    appendStringInfo(sql,
-                     "%s WHERE e.\"timestamp\" >= k.start AND e.\"timestamp\" < k.stop AND ",
+    appendStringInfo(sql, "%s WHERE e.\"timestamp\" >= k.start AND e.\"timestamp\" < k.stop AND ",
                      sparse ? ", sparse" : "");
     append_scope(text);
     if (sparse)

@@ -56,14 +56,15 @@ void leave_out_result(uint64 rows, PeriodCut* cut) {
 
 void leave_out_dirty(const UsageScope* scope, Datum meters, Datum generations,
                      const std::vector<TimeSpan>& months, PeriodCut* cut) {
-#define METER_DIRTY_DELTAS                                                                       \
+#define METER_DIRTY_DELTAS                                                                        \
     "SELECT d.at, k.month FROM (SELECT DISTINCT date_trunc('day', first_timestamp, 'UTC') AS at " \
-    "FROM meter.rollup_pending WHERE generation = ANY ($1) AND meter_id = ANY ($2) "             \
+    "FROM meter.rollup_pending WHERE generation = ANY ($1) AND meter_id = ANY ($2) "              \
     "AND (dirty OR voided)"
 #define METER_OF_BOTH_GRAINS ") AS d, (VALUES (true), (false)) AS k (month)"
-#define METER_DIRTY_CELLS(table, user)                                                          \
-    "SELECT r.start, true FROM " table " r WHERE r.meter_id = ANY ($1) AND r.grain = 'm' "      \
-    "AND r.start = ANY ($2) AND r.dirty" user " UNION SELECT r.start, false FROM " table        \
+#define METER_DIRTY_CELLS(table, user)                                                   \
+    "SELECT r.start, true FROM " table                                                   \
+    " r WHERE r.meter_id = ANY ($1) AND r.grain = 'm' "                                  \
+    "AND r.start = ANY ($2) AND r.dirty" user " UNION SELECT r.start, false FROM " table \
     " r WHERE r.meter_id = ANY ($1) AND r.grain = 'd' AND r.start = ANY ($3) AND r.dirty" user
     static Statement deltas = {
         METER_DIRTY_DELTAS METER_OF_BOTH_GRAINS, {INT4ARRAYOID, INT4ARRAYOID}, true};
@@ -76,10 +77,9 @@ void leave_out_dirty(const UsageScope* scope, Datum meters, Datum generations,
     static Statement users = {METER_DIRTY_CELLS("meter.rollup", ""),
                               {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
                               true};
-    static Statement one_user = {
-        METER_DIRTY_CELLS("meter.rollup", " AND r.user_id = $4"),
-        {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTOID},
-        true};
+    static Statement one_user = {METER_DIRTY_CELLS("meter.rollup", " AND r.user_id = $4"),
+                                 {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTOID},
+                                 true};
     const Datum pending[] = {generations, meters, scope->user};
     leave_out_result(run(scope->has_user ? user_deltas : deltas, pending, nullptr, Run::kCaller),
                      cut);

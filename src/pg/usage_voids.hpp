@@ -15,9 +15,11 @@ void leave_out_dirty(const UsageScope* scope, Datum meters, Datum generations,
                      const std::vector<TimeSpan>& months, PeriodCut* cut);
 
 // What a delta or cell that is left out is found by in SQL: whether event `alias` was voided.
-#define METER_IS_VOIDED(alias)                                                           \
-    "EXISTS (SELECT FROM meter.event_void v WHERE v.user_id = " alias ".user_id "        \
-    "AND v.meter_id = " alias ".meter_id AND v.event_timestamp = " alias ".\"timestamp\" " \
+#define METER_IS_VOIDED(alias)                                           \
+    "EXISTS (SELECT FROM meter.event_void v WHERE v.user_id = " alias    \
+    ".user_id "                                                          \
+    "AND v.meter_id = " alias ".meter_id AND v.event_timestamp = " alias \
+    ".\"timestamp\" "                                                    \
     "AND v.event_id = " alias ".id)"
 
 // Voided events with the columns of the events themselves, as a subquery.

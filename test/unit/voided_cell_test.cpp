@@ -1,5 +1,5 @@
-// Taking voided events back from cells: counts and sums are exact, and a cell that does not say that
-// it is dirty still knows minimum, maximum, first and last.
+// Taking voided events back from cells: counts and sums are exact, and a cell that does not say
+// that it is dirty still knows minimum, maximum, first and last.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -102,9 +102,10 @@ TEST(VoidedCell, IsExactOrDirtyInAnyOrder) {
             RollupTables tables(&resource);
             for (std::size_t i = step; i < deltas.size(); i += steps) {
                 const auto& [event, voided] = deltas[i];
-                tables.add_hour({1, hour_start(event->time), "ann", {}},
-                                voided ? void_cell(*event, &resource) : event_cell(*event, &resource),
-                                1, voided);
+                tables.add_hour(
+                    {1, hour_start(event->time), "ann", {}},
+                    voided ? void_cell(*event, &resource) : event_cell(*event, &resource), 1,
+                    voided);
             }
             tables.finish();
             for (auto& [key, day] : tables.days.entries()) {
