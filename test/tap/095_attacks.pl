@@ -1,3 +1,4 @@
+# slow: one workload under a dozen sets of settings, and tens of thousands of hostile events.
 # What a hostile client may do, and gets no further by: its settings, its names, its keys, its volume,
 # transactions that it leaves open. sql/attacks.sql has what one session can tell.
 use strict;
