@@ -16,6 +16,7 @@ extern "C" {
 #include "access/tableam.h"
 #include "catalog/catalog.h"
 #include "replication/syncrep.h"
+#include "replication/walsender.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/numeric.h"
