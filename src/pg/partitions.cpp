@@ -93,13 +93,12 @@ constexpr const char* kVacuumOptions =
 // Makes the table for a month beside the parent. Made by LIKE and attached, it blocks writers for a
 // moment only, where PARTITION OF would wait for every reader and let every writer wait behind it.
 void make_table(year_month month, const char* name) {
-    execute(
-        psprintf("CREATE TABLE meter.%s (LIKE meter.meter_event INCLUDING DEFAULTS "
-                 "INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMMENTS, "
-                 "CONSTRAINT %s_bounds CHECK (\"timestamp\" >= '%s' AND \"timestamp\" < '%s')) "
-                 "WITH (%s)",
-                 name, name, start_of(month), start_of(month + std::chrono::months{1}),
-                 kVacuumOptions));
+    execute(psprintf(
+        "CREATE TABLE meter.%s (LIKE meter.meter_event INCLUDING DEFAULTS "
+        "INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMMENTS, "
+        "CONSTRAINT %s_bounds CHECK (\"timestamp\" >= '%s' AND \"timestamp\" < '%s')) "
+        "WITH (%s)",
+        name, name, start_of(month), start_of(month + std::chrono::months{1}), kVacuumOptions));
     revoke_default_grants(name);
     // Events are deleted, at the latest by drop_events(): without a key the table could not be in a
     // publication that publishes deletes.
