@@ -23,7 +23,8 @@ AlertWatch* begin_watch();
 // Notes the users of the deltas of the last result, which has METER_DELTA_COLUMNS.
 void note_deltas(AlertWatch* watch);
 
-// Looks at the users who were noted, and at rules that have to be looked at whoever used, and fires.
+// Looks at the users who were noted, and at rules that have to be looked at whoever used, and
+// fires.
 void fire_alerts(AlertWatch* watch);
 
 }  // namespace meter::pg

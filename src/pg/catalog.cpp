@@ -250,9 +250,9 @@ void note_remembered() {
 }
 
 // What a definition is made of.
-#define METER_DEFINITION                                                                      \
-    "SELECT id, org, event_name, aggregation, archived_at IS NOT NULL, dimensions, "          \
-    "EXISTS (SELECT FROM meter.usage_limit l WHERE l.meter_id = m.id AND l.kind = 'hard') "   \
+#define METER_DEFINITION                                                                    \
+    "SELECT id, org, event_name, aggregation, archived_at IS NOT NULL, dimensions, "        \
+    "EXISTS (SELECT FROM meter.usage_limit l WHERE l.meter_id = m.id AND l.kind = 'hard') " \
     "FROM meter.meter m "
 
 const MeterDefinition* find_meter(std::string_view org, std::string_view event_name) {
@@ -260,9 +260,7 @@ const MeterDefinition* find_meter(std::string_view org, std::string_view event_n
     if (const MeterDefinition* known = cache.find(org, event_name))
         return known;
     static Statement select = {
-        METER_DEFINITION "WHERE org = $1 AND event_name = $2",
-        {TEXTOID, TEXTOID},
-        true};
+        METER_DEFINITION "WHERE org = $1 AND event_name = $2", {TEXTOID, TEXTOID}, true};
     const Datum values[] = {text_datum(org), text_datum(event_name)};
     run(select, values, nullptr, Run::kLatest);
     return remember_result(cache);
@@ -273,9 +271,7 @@ const MeterDefinition* find_meter(std::string_view org, int32 id) {
     if (const MeterDefinition* known = cache.find(org, id))
         return known;
     static Statement select = {
-        METER_DEFINITION "WHERE org = $1 AND id = $2",
-        {TEXTOID, INT4OID},
-        true};
+        METER_DEFINITION "WHERE org = $1 AND id = $2", {TEXTOID, INT4OID}, true};
     const Datum values[] = {text_datum(org), Int32GetDatum(id)};
     run(select, values, nullptr, Run::kLatest);
     return remember_result(cache);
