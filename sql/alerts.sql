@@ -1,5 +1,7 @@
 -- Alerts: thresholds of usage fire once each, when a fold sees them reached.
 \pset format unaligned
+SET timezone = 'UTC';
+SET datestyle = 'ISO, MDY';
 CREATE FUNCTION try(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE answer text; hint text;
 BEGIN

@@ -1,5 +1,7 @@
 -- Limits: what a user may use of a meter in a period.
 \pset format unaligned
+SET timezone = 'UTC';
+SET datestyle = 'ISO, MDY';
 CREATE FUNCTION try(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE answer text; hint text;
 BEGIN

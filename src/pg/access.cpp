@@ -112,9 +112,11 @@ void apply_grants(const char* role, const Privileges& privileges, bool bound) {
     const bool reads = privileges.reader || privileges.admin;
     const bool writes = privileges.writer || privileges.admin;
     const bool tables = !bound && reads;
-    run_grant(tables ? "GRANT SELECT ON" : "REVOKE SELECT ON",
-              "meter.meter, meter.meter_event, meter.event_void, meter.period_close, meter.statement, "
-              "meter.system_status", tables ? "TO" : "FROM", role);
+    run_grant(
+        tables ? "GRANT SELECT ON" : "REVOKE SELECT ON",
+        "meter.meter, meter.meter_event, meter.event_void, meter.period_close, meter.statement, "
+        "meter.system_status",
+        tables ? "TO" : "FROM", role);
     run_grant(reads ? "GRANT SELECT ON" : "REVOKE SELECT ON", "meter.status", reads ? "TO" : "FROM",
               role);
     run_grant(writes ? "GRANT INSERT ON" : "REVOKE INSERT ON",

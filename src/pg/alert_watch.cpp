@@ -101,9 +101,8 @@ void add_rules(AlertWatch* watch) {
         const auto column = [&](int number) { return result(row, number, &null); };
         const Datum user = column(6);
         const std::string_view name = null ? std::string_view() : text_view(user);
-        watch->add_rule(DatumGetInt32(column(1)), DatumGetInt32(column(2)),
-                        DatumGetBool(column(3)), find_limit_period(text_view(column(4))),
-                        text_view(column(5)), name);
+        watch->add_rule(DatumGetInt32(column(1)), DatumGetInt32(column(2)), DatumGetBool(column(3)),
+                        find_limit_period(text_view(column(4))), text_view(column(5)), name);
     }
     SPI_freetuptable(SPI_tuptable);
 }
@@ -184,7 +183,8 @@ void write_alerts(const Columns& columns) {
         "user_id, name, kind, threshold, amount, usage) "
         "SELECT period_start, period_end, now(), rule_id, meter_id, user_id, name, kind, "
         "trim_scale(threshold), trim_scale(amount), usage FROM reached "
-        "ORDER BY user_id, rule_id, period_start, amount, kind ON CONFLICT DO NOTHING RETURNING id) "
+        "ORDER BY user_id, rule_id, period_start, amount, kind ON CONFLICT DO NOTHING RETURNING "
+        "id) "
         "SELECT pg_notify('meter_alert', json_build_object('alert', id)::text) FROM fired",
         {INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID,
          TEXTARRAYOID, NUMERICARRAYOID}};
@@ -253,9 +253,9 @@ void fire_alerts(AlertWatch* watch) {
     const MemoryContext caller_context = MemoryContextSwitchTo(context);
     auto at = watch->watched.begin();
     while (at != watch->watched.end()) {
-        Columns columns = make_columns({INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID,
-                                        TEXTOID, NUMERICOID},
-                                       kAtOnce);
+        Columns columns = make_columns(
+            {INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, NUMERICOID},
+            kAtOnce);
         for (; columns.rows < kAtOnce && at != watch->watched.end(); ++at) {
             CHECK_FOR_INTERRUPTS();
             const Rule& rule = watch->rules[at->rule];

@@ -25,7 +25,8 @@ AlertWatch* begin_watch();
 // Notes the users of the hours in the tables, before these are finished.
 void note_hours(AlertWatch* watch, RollupTables& tables);
 
-// Looks at the users who were noted, and at rules that have to be looked at whoever used, and fires.
+// Looks at the users who were noted, and at rules that have to be looked at whoever used, and
+// fires.
 void fire_alerts(AlertWatch* watch);
 
 }  // namespace meter::pg

@@ -59,8 +59,7 @@ Datum read_numbers(FunctionCallInfo fcinfo, int index, const char* argument, int
     deconstruct_array(array, NUMERICOID, -1, false, TYPALIGN_INT, &numbers, nullptr, count);
     if (*count > kMostThresholds)
         throw Error(ErrorKind::kInvalidParameter, std::string(argument) + " has more than " +
-                                                      std::to_string(kMostThresholds) +
-                                                      " numbers");
+                                                      std::to_string(kMostThresholds) + " numbers");
     for (int i = 0; i < *count; ++i)
         check_positive(numbers[i], argument);
     return PointerGetDatum(array);
@@ -161,14 +160,11 @@ METER_FUNCTION(meter_set_alert) {
         "time_zone, evaluated, created_at, updated_at",
         {INT4OID, TEXTOID, TEXTOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICOID, TEXTOID,
          TEXTOID}};
-    const Datum values[] = {Int32GetDatum(id),
-                            of_user ? PG_GETARG_DATUM(1) : static_cast<Datum>(0),
-                            PG_GETARG_DATUM(2),
-                            thresholds,
-                            percents,
-                            recurs ? PG_GETARG_DATUM(5) : static_cast<Datum>(0),
-                            text_datum(period),
-                            text_datum(zone)};
+    const Datum values[] = {
+        Int32GetDatum(id),  of_user ? PG_GETARG_DATUM(1) : static_cast<Datum>(0),
+        PG_GETARG_DATUM(2), thresholds,
+        percents,           recurs ? PG_GETARG_DATUM(5) : static_cast<Datum>(0),
+        text_datum(period), text_datum(zone)};
     char nulls[] = "        ";
     nulls[1] = of_user ? ' ' : 'n';
     nulls[5] = recurs ? ' ' : 'n';

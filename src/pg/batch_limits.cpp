@@ -33,8 +33,9 @@ struct CounterKey {
 
 struct CounterKeyHash {
     std::size_t operator()(const CounterKey& key) const {
-        const std::size_t numbers = std::hash<std::int64_t>()(
-            key.start ^ (static_cast<std::int64_t>(key.meter_id) << 8) ^ static_cast<int>(key.period));
+        const std::size_t numbers =
+            std::hash<std::int64_t>()(key.start ^ (static_cast<std::int64_t>(key.meter_id) << 8) ^
+                                      static_cast<int>(key.period));
         return std::hash<std::string_view>()(key.user) ^ (numbers * 0x9E3779B97F4A7C15U);
     }
 };
@@ -133,16 +134,15 @@ void judge_limits(Batch& batch) {
         if (over < use_count) {
             const std::size_t number = needed->uses[over].counter;
             const MeterDefinition* meter = find_meter(batch.call.org, item.meter_id);
-            item.error = batch.add_error(over_limit_error(
-                needed->counters[number], meter != nullptr ? meter->event_name : "",
-                held[number].usage, more_of(over)));
+            item.error = batch.add_error(over_limit_error(needed->counters[number],
+                                                          meter != nullptr ? meter->event_name : "",
+                                                          held[number].usage, more_of(over)));
             item.status = ItemStatus::kOverLimit;
             continue;
         }
         for (std::size_t use = first; use < end; ++use) {
             const std::size_t number = needed->uses[use].counter;
-            held[number].usage =
-                DirectFunctionCall2(numeric_add, held[number].usage, more_of(use));
+            held[number].usage = DirectFunctionCall2(numeric_add, held[number].usage, more_of(use));
             needed->changed[number] = true;
         }
     }

@@ -7,8 +7,9 @@
 
 namespace meter::pg {
 
-// kMaintain is an admin's who is bound to no org: it concerns all orgs at once, or takes a lock that
-// does. Held in a transaction that is left open, the fold's lock would stop the fold for everyone.
+// kMaintain is an admin's who is bound to no org: it concerns all orgs at once, or takes a lock
+// that does. Held in a transaction that is left open, the fold's lock would stop the fold for
+// everyone.
 enum class Privilege { kRead, kWrite, kAdmin, kMaintain, kReadOrWrite };
 
 // One call of an entry point. Plain data; an error between begin_call() and end_call() needs no

@@ -34,9 +34,9 @@ constexpr int64 kChunk = 100'000;
 
 // Where the deltas of a fold go, and what came of it.
 struct Target {
-    int32 run;      // a generation, or kCells
-    int64 written;  // deltas written into the run
-    int chunks;     // each leaves a version of a cell
+    int32 run;          // a generation, or kCells
+    int64 written;      // deltas written into the run
+    int chunks;         // each leaves a version of a cell
     AlertWatch* watch;  // notes whose usage changes; nullptr: nobody asks
 };
 constexpr int32 kCells = 0;

@@ -382,9 +382,9 @@ void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntr
     MemoryContextDelete(chunk_context);
 }
 
-// After a crash, or where a commit's wait was cancelled, an event is seen that no synchronous standby
-// has yet. A transaction waits for the standby at its commit only if it has written something to the
-// WAL, and the standby has then all that came before it.
+// After a crash, or where a commit's wait was cancelled, an event is seen that no synchronous
+// standby has yet. A transaction waits for the standby at its commit only if it has written
+// something to the WAL, and the standby has then all that came before it.
 void secure_duplicates() {
     if (!SyncRepRequested() || SyncRepStandbyNames == nullptr || *SyncRepStandbyNames == '\0')
         return;

@@ -120,8 +120,7 @@ MeterLimits& load_meter(LimitCache& into, int32 meter_id) {
 HardLimits& hard_limits_of(int32 meter_id, std::string_view user) {
     LimitCache& known = fresh_cache();
     const auto found = known.meters.find(meter_id);
-    MeterLimits& meter =
-        found == known.meters.end() ? load_meter(known, meter_id) : *found->second;
+    MeterLimits& meter = found == known.meters.end() ? load_meter(known, meter_id) : *found->second;
     if (!meter.has_own)
         return meter.defaults;
     known.user.assign(user);

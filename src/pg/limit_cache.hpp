@@ -13,8 +13,8 @@ namespace meter::pg {
 struct HardLimit {
     LimitPeriod period;
     std::string_view zone;
-    Datum amount;  // numeric
-    TimeSpan span; // the period that was asked for last; empty where none was
+    Datum amount;   // numeric
+    TimeSpan span;  // the period that was asked for last; empty where none was
 };
 
 // Those of a user of a meter, one for each period at most, in the order of LimitPeriod.

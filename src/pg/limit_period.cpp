@@ -18,9 +18,9 @@ struct Named {
     const char* name;
 };
 
-constexpr Named kPeriods[] = {{LimitPeriod::kHour, "hour"},   {LimitPeriod::kDay, "day"},
-                              {LimitPeriod::kWeek, "week"},   {LimitPeriod::kMonth, "month"},
-                              {LimitPeriod::kYear, "year"},   {LimitPeriod::kTotal, "total"}};
+constexpr Named kPeriods[] = {{LimitPeriod::kHour, "hour"}, {LimitPeriod::kDay, "day"},
+                              {LimitPeriod::kWeek, "week"}, {LimitPeriod::kMonth, "month"},
+                              {LimitPeriod::kYear, "year"}, {LimitPeriod::kTotal, "total"}};
 
 }  // namespace
 
@@ -28,9 +28,8 @@ LimitPeriod find_limit_period(std::string_view name) {
     for (const Named& known : kPeriods)
         if (name == known.name)
             return known.period;
-    throw Error(ErrorKind::kInvalidParameter,
-                "period " + quote_for_message(name) + " is not known", {},
-                "The periods are hour, day, week, month, year and total.");
+    throw Error(ErrorKind::kInvalidParameter, "period " + quote_for_message(name) + " is not known",
+                {}, "The periods are hour, day, week, month, year and total.");
 }
 
 const char* limit_period_name(LimitPeriod period) {

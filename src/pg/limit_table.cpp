@@ -187,8 +187,8 @@ CounterChange raise_directly(const LimitCounter& counter, Datum more, bool refus
         CHECK_FOR_INTERRUPTS();
         if (!find_row(look))
             break;
-        const bool contested = TransactionIdIsValid(look->snapshot.xmin) ||
-                               TransactionIdIsValid(look->snapshot.xmax);
+        const bool contested =
+            TransactionIdIsValid(look->snapshot.xmin) || TransactionIdIsValid(look->snapshot.xmax);
         if ((contested || in_line) && !lock_row(look))
             continue;
         slot_getallattrs(look->found);

@@ -41,8 +41,8 @@ Datum numeric_of(int64 number) {
 
 // The object that stands for the user where counters are made.
 Oid lock_object(std::string_view user) {
-    return static_cast<Oid>(DatumGetUInt32(
-        hash_any(reinterpret_cast<const unsigned char*>(user.data()), static_cast<int>(user.size()))));
+    return static_cast<Oid>(DatumGetUInt32(hash_any(
+        reinterpret_cast<const unsigned char*>(user.data()), static_cast<int>(user.size()))));
 }
 
 // Copies where a row of the last result is, and its usage, from column `first` on.
@@ -71,8 +71,7 @@ bool create_counter(const LimitCounter& counter) {
     }
     HeldCounter held = held_of_row(0, 1);
     SPI_freetuptable(SPI_tuptable);
-    held.usage =
-        latest_user_usage(counter.meter_id, counter.user, counter.span, counter.counts);
+    held.usage = latest_user_usage(counter.meter_id, counter.user, counter.span, counter.counts);
     store_counters(&held, 1);
     return true;
 }
@@ -137,8 +136,8 @@ int counters_of(int32 meter_id, Datum user, int64 time, LimitCounter* counters) 
     HardLimits& limits = hard_limits_of(meter_id, text_view(user));
     for (int i = 0; i < limits.count; ++i) {
         HardLimit& limit = limits.items[i];
-        counters[i] = {meter_id, limit.period, limits.counts, span_at(limit, time), user,
-                       limit.amount};
+        counters[i] = {meter_id, limit.period, limits.counts, span_at(limit, time),
+                       user,     limit.amount};
     }
     return limits.count;
 }
@@ -266,9 +265,9 @@ void put_keys(const LimitCounter* counters, int count, Datum* values) {
     column_arrays(columns, values);
 }
 
-#define METER_COUNTER_KEYS                                                               \
-    "FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS k (meter_id, user_id, period, "      \
-    "period_start, ordinality) JOIN meter.limit_usage l ON l.meter_id = k.meter_id "     \
+#define METER_COUNTER_KEYS                                                           \
+    "FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS k (meter_id, user_id, period, "  \
+    "period_start, ordinality) JOIN meter.limit_usage l ON l.meter_id = k.meter_id " \
     "AND l.user_id = k.user_id AND l.period = k.period AND l.period_start = k.period_start"
 #define METER_COUNTER_ARRAYS INT4ARRAYOID, TEXTARRAYOID, CHARARRAYOID, TIMESTAMPTZARRAYOID
 

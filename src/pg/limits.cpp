@@ -52,19 +52,20 @@ void check_amount(Datum amount) {
 
 void check_kind(std::string_view kind) {
     if (kind != "hard" && kind != "soft")
-        throw Error(ErrorKind::kInvalidParameter, "kind " + quote_for_message(kind) + " is not known",
-                    {}, "A limit is hard or soft.");
+        throw Error(ErrorKind::kInvalidParameter,
+                    "kind " + quote_for_message(kind) + " is not known", {},
+                    "A limit is hard or soft.");
 }
 
 // Raises an error where the transaction does not see what is committed: counters that were made
 // meanwhile would stay. `action` completes "cannot ...".
 void require_latest(const char* action) {
     if (IsolationUsesXactSnapshot())
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("cannot %s in a transaction at isolation level %s", action,
-                               XactIsoLevel == XACT_SERIALIZABLE ? "serializable"
-                                                                 : "repeatable read"),
-                        errhint("Use READ COMMITTED.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                 errmsg("cannot %s in a transaction at isolation level %s", action,
+                        XactIsoLevel == XACT_SERIALIZABLE ? "serializable" : "repeatable read"),
+                 errhint("Use READ COMMITTED.")));
 }
 
 // The user's name in an argument, or 0 where it is null.
@@ -137,8 +138,8 @@ Datum least_left(int32 meter_id, Datum user, Datum period) {
         };
         const LimitPeriod limit_period = find_limit_period(text_view(column(1)));
         const TimeSpan span = limit_span(limit_period, text_view(column(2)), now);
-        const Datum left = left_of(meter_id, user, DatumGetBool(column(4)), limit_period, span,
-                                   column(3));
+        const Datum left =
+            left_of(meter_id, user, DatumGetBool(column(4)), limit_period, span, column(3));
         if (least == 0 || DatumGetBool(DirectFunctionCall2(numeric_lt, left, least)))
             least = left;
     }

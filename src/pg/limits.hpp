@@ -11,8 +11,8 @@ namespace meter::pg {
 // meter's.
 void check_limitable(std::string_view event_name, std::string_view aggregation);
 
-// To be called before a meter's aggregation becomes another: throws meter::Error where it has limits
-// and could not have them then; its counters are forgotten.
+// To be called before a meter's aggregation becomes another: throws meter::Error where it has
+// limits and could not have them then; its counters are forgotten.
 void change_limits_aggregation(int32 meter_id, std::string_view event_name,
                                std::string_view aggregation);
 

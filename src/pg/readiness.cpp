@@ -38,9 +38,9 @@ namespace {
 constexpr int kSettleSeconds = 5;
 
 // The tables that a fold writes.
-constexpr const char* kRollups[] = {"rollup_pending", "rollup_generation", "rollup_state", "rollup",
-                                    "rollup_total",   "rollup_days",       "rollup_month",
-                                    "rollup_meter"};
+constexpr const char* kRollups[] = {"rollup_pending", "rollup_generation", "rollup_state",
+                                    "rollup",         "rollup_total",      "rollup_days",
+                                    "rollup_month",   "rollup_meter"};
 constexpr int kRollupCount = std::size(kRollups);
 
 // Which tables there are, and which files hold them: TRUNCATE gives a table another.

@@ -296,10 +296,10 @@ void merge_report(const SetResult& set, UsageScope* scope, const ReportMeters& m
 // Raises feature_not_supported unless the rows that the aggregation adds up have digests.
 void require_digests(const Aggregation& aggregation) {
     if (aggregation.kind != Aggregation::Kind::kPlain)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("digests cannot be had with aggregation \"%s\"",
-                               shown(aggregation.name)),
-                        errhint("Ask for them with aggregation => 'count'.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                 errmsg("digests cannot be had with aggregation \"%s\"", shown(aggregation.name)),
+                 errhint("Ask for them with aggregation => 'count'.")));
 }
 
 // Answers meter.usage(), or with `digest` meter.usage_digest(), into `set`, within begin_call().

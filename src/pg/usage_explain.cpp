@@ -60,13 +60,14 @@ void explain(FunctionCallInfo fcinfo, const SetResult& set, std::string_view org
 
     auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
     start_query(query);
-    appendStringInfo(&query->sql,
-                     "SELECT source.k, source.et, source.eu::pg_catalog.text, source.ed, source.ei, "
-                     "pg_catalog.trim_scale(%s), source.n FROM ",
-                     value_of(question->aggregation->name));
+    appendStringInfo(
+        &query->sql,
+        "SELECT source.k, source.et, source.eu::pg_catalog.text, source.ed, source.ei, "
+        "pg_catalog.trim_scale(%s), source.n FROM ",
+        value_of(question->aggregation->name));
     append_source(query, question->source, 0, 0, nullptr);
-    appendStringInfoString(&query->sql,
-                           " AS source ORDER BY source.et, source.k, source.eu, source.ed, source.ei");
+    appendStringInfoString(
+        &query->sql, " AS source ORDER BY source.et, source.k, source.eu, source.ed, source.ei");
     run_event_query(query, planning_of(question->source), set.store, set.context);
     require_events(question->source);
 }

@@ -207,8 +207,8 @@ void append_value(QueryText* query, const UsageQuestion* question) {
 void find_sources(UsageQuestion* question) {
     UsageScope* scope = &question->scope;
     // A void has no metadata, so that what it voids is left out.
-    scope->needs_order = question->aggregation->needs_order ||
-                         scope->property.kind == Property::Kind::kMetadata;
+    scope->needs_order =
+        question->aggregation->needs_order || scope->property.kind == Property::Kind::kMetadata;
     scope->needs_first = question->aggregation->kind == Aggregation::Kind::kFirst;
     scope->needs_time = question->aggregation->kind == Aggregation::Kind::kWeighted;
     question->source = find_source(scope);
@@ -312,13 +312,13 @@ void write_usage_query(QueryText* query, const UsageQuestion* question, bool num
     append_rows(query, question, parameters);
     appendStringInfoString(sql, " AS source");
     append_group_by(sql, question->scope, "source");
-    // All of a group may be voided; what is carried in makes rows of its own where it is not nothing.
+    // All of a group may be voided; what is carried in makes rows of its own where it is not
+    // nothing.
     if (question->scope.has_bucket || question->scope.by_user || question->scope.name_count > 0)
-        appendStringInfoString(sql,
-                               question->aggregation->kind == Aggregation::Kind::kWeighted
-                                   ? " HAVING pg_catalog.sum(source.n) <> '0' OR "
-                                     "pg_catalog.sum(source.s) <> '0'"
-                                   : " HAVING pg_catalog.sum(source.n) <> '0'");
+        appendStringInfoString(sql, question->aggregation->kind == Aggregation::Kind::kWeighted
+                                        ? " HAVING pg_catalog.sum(source.n) <> '0' OR "
+                                          "pg_catalog.sum(source.s) <> '0'"
+                                        : " HAVING pg_catalog.sum(source.n) <> '0'");
     appendStringInfoString(sql, ") AS cell ORDER BY ");
     if (question->scope.has_bucket)
         appendStringInfoString(sql, "cell.b, ");

@@ -409,13 +409,13 @@ void begin_part(SourceText* text, const PartKind& kind) {
     appendStringInfoString(sql, text->first ? "SELECT " : " UNION ALL SELECT ");
     text->first = false;
     if (scope->explains)
-        appendStringInfo(sql, "'%s'::pg_catalog.text AS k, %s AS et, %s AS eu, e.dimensions AS ed, %s AS ei, ",
-                         kind.name, kind.at,
-                         std::strcmp(cell_table(scope), kTotals) == 0 && !kind.is_event &&
-                                 &kind != &kDeltas
-                             ? "NULL::pg_catalog.text"
-                             : "e.user_id",
-                         kind.is_event ? "e.id" : "NULL::pg_catalog.int8");
+        appendStringInfo(
+            sql, "'%s'::pg_catalog.text AS k, %s AS et, %s AS eu, e.dimensions AS ed, %s AS ei, ",
+            kind.name, kind.at,
+            std::strcmp(cell_table(scope), kTotals) == 0 && !kind.is_event && &kind != &kDeltas
+                ? "NULL::pg_catalog.text"
+                : "e.user_id",
+            kind.is_event ? "e.id" : "NULL::pg_catalog.int8");
     if (scope->has_bucket)
         appendStringInfo(sql, "meter.bucket_start(%s, $%d, $%d) AS b, ", at, text->bucket,
                          text->zone);
