@@ -16,6 +16,7 @@ namespace meter::pg {
 void start_query(QueryText* query) {
     initStringInfo(&query->sql);
     query->count = 0;
+    query->hashes = false;
 }
 
 int add_parameter(QueryText* query, Oid type, Datum value) {
@@ -92,12 +93,18 @@ SPIPlanPtr plan_of(const QueryText* query) {
 int execute_kept(const QueryText* query, const SPIExecuteOptions* options) {
     const SPIPlanPtr plan = plan_of(query);
     const bool session_value = enable_seqscan;
+    const bool session_sort = enable_sort;
     volatile int code = 0;
     enable_seqscan = false;
+    if (query->hashes)
+        enable_sort = false;
     PG_TRY();
     { code = SPI_execute_plan_extended(plan, options); }
     PG_FINALLY();
-    { enable_seqscan = session_value; }
+    {
+        enable_seqscan = session_value;
+        enable_sort = session_sort;
+    }
     PG_END_TRY();
     return code;
 }

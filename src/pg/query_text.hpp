@@ -17,6 +17,8 @@ struct QueryText {
     static constexpr int kMaxParameters = 64 + 40 * static_cast<int>(kMaxDimensions);
     StringInfoData sql;
     int count;
+    // A plan that is kept groups by hashing: it is made for few rows, and would sort many.
+    bool hashes;
     Oid types[kMaxParameters];
     Datum values[kMaxParameters];
 };

@@ -84,6 +84,7 @@ void append_unique_source(QueryText* query, const UsageQuestion* question,
                           const Parameters& parameters) {
     const UsageScope& scope = question->scope;
     StringInfo sql = &query->sql;
+    query->hashes = true;
     appendStringInfoString(sql, "(SELECT ");
     append_groups(sql, scope, "told");
     appendStringInfoString(sql, "told.p, pg_catalog.sum(told.n) AS n FROM ");
