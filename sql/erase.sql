@@ -82,7 +82,7 @@ SELECT what, r FROM changed WHERE what <> 'user';
 
 -- Removed: the totals are without it, and right.
 SELECT meter.erase_user('bob', remove => true) IS NULL AS nothing_left;
-SELECT * FROM traces WHERE user_id = 'bob' ORDER BY 2;
+SELECT * FROM traces WHERE user_id = 'bob' ORDER BY 1, 2, 3;
 SELECT count(*) FROM meter.verify('2025-01-01Z', '2025-03-01Z');
 SELECT event_name, regexp_replace(user_id, '^(erased-).*', '\1') AS user_id, value, event_count FROM meter.usage_report('2025-01-01Z', '2025-03-01Z');
 SELECT value, event_count FROM meter.usage('calls', '2025-01-01Z', '2025-03-01Z');
@@ -100,7 +100,7 @@ SELECT event_name, user_id, value, event_count FROM meter.usage_report('2025-01-
 SELECT event_name, user_id, value, event_count FROM meter.usage_report('2025-02-01Z', '2025-03-01Z');
 SELECT value, event_count FROM meter.usage('calls', '2025-01-01Z', '2025-03-01Z');
 SELECT value, event_count FROM meter.usage('calls', '2025-01-03Z', '2025-01-17Z', 'x1');
-SELECT * FROM traces WHERE user_id IN ('ann', 'eve') AND org = 'other';
+SELECT * FROM traces WHERE user_id IN ('ann', 'eve') AND org = 'other' ORDER BY 1, 2, 3;
 SELECT count(*) FROM meter.verify('2025-02-01Z', '2025-03-01Z');
 
 -- What it does not take.
