@@ -15,8 +15,6 @@ extern "C" {
 #include "access/genam.h"
 #include "access/tableam.h"
 #include "catalog/catalog.h"
-#include "replication/syncrep.h"
-#include "replication/walsender.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/numeric.h"
@@ -380,20 +378,6 @@ void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntr
     }
     MemoryContextSwitchTo(caller_context);
     MemoryContextDelete(chunk_context);
-}
-
-// After a crash, or where a commit's wait was cancelled, an event is seen that no synchronous standby
-// has yet. A transaction waits for the standby at its commit only if it has written something to the
-// WAL, and the standby has then all that came before it.
-void secure_duplicates() {
-    if (!SyncRepRequested() || SyncRepStandbyNames == nullptr || *SyncRepStandbyNames == '\0')
-        return;
-    static TransactionId secured = InvalidTransactionId;
-    if (TransactionIdIsValid(secured) && secured == GetTopTransactionIdIfAny())
-        return;
-    static Statement emit = {"SELECT pg_logical_emit_message(true, 'meter', '')", {}};
-    run(emit, nullptr, nullptr, Run::kWrite);
-    secured = GetTopTransactionId();
 }
 
 void read_payloads(PayloadRequest* requests, int count,

@@ -38,10 +38,6 @@ void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntr
 // The same for one key. True: it is ours. False: an event has it, and *taken says which.
 bool claim_key(const LedgerEntry& mine, LedgerEntry* taken);
 
-// To be called where keys were found taken: what is answered as a duplicate is then as safe, once the
-// transaction is committed, as what it writes itself. Raises PostgreSQL errors.
-void secure_duplicates();
-
 // The payload an event was recorded with, for telling what differs.
 struct RecordedPayload {
     std::string_view value;       // canonical, in the current memory context
