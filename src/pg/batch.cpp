@@ -319,6 +319,9 @@ void record(Batch& batch, bool strict, std::int64_t before) {
     assign_ids(batch, keys);
     if (keys.digests > 0)
         claim_keys(keys.entries, keys.digests, keys.states, keys.taken);
+    if (std::find(keys.states, keys.states + keys.digests, KeyState::kTaken) !=
+        keys.states + keys.digests)
+        secure_duplicates();
     judge(batch, keys);
     if (batch.limited) {
         judge_limits(batch);

@@ -95,6 +95,7 @@ METER_FUNCTION(meter_record_event) {
         LedgerEntry taken;
         if (!claim_key(mine, &taken)) {
             const int64 id = answer_retry(taken, mine, event, value, dimensions.text);
+            secure_duplicates();
             end_call(call);
             PG_RETURN_INT64(id);
         }
