@@ -104,6 +104,16 @@ SELECT meter.fold();
 SELECT u.user_id, value FROM meter.usage('tokens', '2026-01-21', '2026-01-22', group_by => '{user_id}') AS u WHERE u.user_id IN ('kept', 'let_go');
 SELECT count(*) AS differences FROM meter.verify('2026-01-01', '2026-04-01');
 
+-- Few cells among many, and many of them: either way each that is stored is found.
+SELECT count(meter.record_event('tokens', 'crowd-' || i, 1, event_time => '2026-03-01Z')) FROM generate_series(1, 3000) AS i;
+SELECT meter.fold();
+SELECT count(meter.record_event('tokens', 'crowd-' || i, 2, event_time => '2026-03-01Z')) FROM generate_series(1, 3000, 120) AS i;
+SELECT meter.fold();
+SELECT count(meter.record_event('tokens', 'crowd-' || i, 4, event_time => '2026-03-01Z')) FROM generate_series(0, 3000, 2) AS i;
+SELECT meter.fold();
+SELECT value, count(*) FROM meter.usage('tokens', '2026-03-01', '2026-04-01', group_by => '{user_id}') AS u WHERE u.user_id LIKE 'crowd-%' GROUP BY value ORDER BY value;
+SELECT count(*) AS differences FROM meter.verify('2026-03-01', '2026-04-01');
+
 -- Where a change could be lost, it is refused.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT meter.fold();

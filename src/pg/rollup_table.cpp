@@ -251,12 +251,12 @@ void step(CellRows* rows) {
 }
 
 // Begins to go through the cells of the key's meter and start.
-void begin_walk(CellRows* rows, char grain, const CellKey& key) {
+void begin_walk(CellRows* rows, char grain, const CellKey& key, Datum user) {
     rows->walk_keys[0].sk_argument = Int32GetDatum(key.meter_id);
     rows->walk_keys[1].sk_argument = CharGetDatum(grain);
     rows->walk_keys[2].sk_argument = TimestampTzGetDatum(to_timestamptz(key.start));
     if (rows->by_user)
-        rows->walk_keys[kWalkUser].sk_argument = text_datum(key.user_id);
+        rows->walk_keys[kWalkUser].sk_argument = user;
     index_rescan(rows->walk, rows->walk_keys, rows->walk_key_count, nullptr, 0);
     rows->walking = true;
     rows->passed = 0;
@@ -284,13 +284,13 @@ bool walk_to(CellRows* rows, const CellKey& key) {
 }
 
 // The row of a key, by its own way through the index.
-bool look_up(CellRows* rows, char grain, const CellKey& key) {
+bool look_up(CellRows* rows, char grain, const CellKey& key, Datum user) {
     int i = 0;
     rows->keys[i++].sk_argument = Int32GetDatum(key.meter_id);
     rows->keys[i++].sk_argument = CharGetDatum(grain);
     rows->keys[i++].sk_argument = TimestampTzGetDatum(to_timestamptz(key.start));
     if (rows->by_user)
-        rows->keys[i++].sk_argument = text_datum(key.user_id);
+        rows->keys[i++].sk_argument = user;
     rows->keys[i].sk_argument = uuid_datum(key.digest);
     index_rescan(rows->scan, rows->keys, rows->key_count, nullptr, 0);
     return index_getnext_slot(rows->scan, ForwardScanDirection, rows->found);
@@ -299,18 +299,19 @@ bool look_up(CellRows* rows, char grain, const CellKey& key) {
 }  // namespace
 
 bool find_cell(CellRows* rows, char grain, const CellKey& key, int more, FoundCell* found) {
+    const Datum user = rows->by_user ? text_datum(key.user_id) : static_cast<Datum>(0);
     // What the scans allocate for themselves, they do when they need it, and keep.
     const MemoryContext caller_context = MemoryContextSwitchTo(rows->context);
     const bool goes_on = rows->left > 0 && more == rows->left - 1;
     if (!goes_on) {
         rows->walking = false;
         if (more + 1 >= kWorthWalking)
-            begin_walk(rows, grain, key);
+            begin_walk(rows, grain, key, user);
     }
     rows->left = more;
     bool any = rows->walking && walk_to(rows, key);
     if (!any && !rows->walking)
-        any = look_up(rows, grain, key);
+        any = look_up(rows, grain, key, user);
     MemoryContextSwitchTo(caller_context);
     if (!any)
         return false;
