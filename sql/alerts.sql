@@ -2,7 +2,8 @@
 \pset format unaligned
 SET timezone = 'UTC';
 SET datestyle = 'ISO, MDY';
-CREATE FUNCTION try(statement text) RETURNS text LANGUAGE plpgsql AS $$
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;
+CREATE OR REPLACE FUNCTION try(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE answer text; hint text;
 BEGIN
     EXECUTE statement INTO answer;

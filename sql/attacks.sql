@@ -5,7 +5,7 @@
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.retention RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void, meter.retention RESTART IDENTITY;
 CREATE ROLE attacks_admin;
 CREATE ROLE attacks_nobody;
 SELECT meter.grant_access('attacks_admin', 'admin', 'attacker');
@@ -71,7 +71,7 @@ BEGIN
     SELECT string_agg(DISTINCT concat_ws(' ', locktype, COALESCE(relation::regclass::text, classid::regclass::text), mode), ', ') INTO locks FROM pg_locks
     WHERE pid = pg_backend_pid() AND locktype IN ('relation', 'object', 'advisory', 'page', 'tuple')
       AND mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-      AND COALESCE(classid <> 'meter.meter'::regclass, true);
+      AND COALESCE(classid NOT IN ('meter.meter'::regclass, 'meter.period_close'::regclass), true);
     RAISE EXCEPTION 'undo' USING ERRCODE = 'ZZZZZ';
 EXCEPTION
     WHEN SQLSTATE 'ZZZZZ' THEN
@@ -118,7 +118,7 @@ SELECT row_number() OVER (ORDER BY p.proname, p.oid, n) AS n, p.proname AS funct
 FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' JOIN pg_extension x ON x.oid = d.refobjid AND x.extname = 'meter',
     generate_series(1, 24) AS n
 WHERE has_function_privilege('attacks_admin', p.oid, 'EXECUTE') AND p.prokind <> 'a'
-  AND NOT (2281 = ANY (p.proargtypes) OR 2275 = ANY (p.proargtypes)) AND p.proname !~ '^(aggregate_state|groups|last|.*_by)_';
+  AND NOT (2281 = ANY (p.proargtypes) OR 2275 = ANY (p.proargtypes)) AND p.proname !~ '^(aggregate_state|groups|first|last|.*_by)_';
 INSERT INTO attacks_call SELECT 10000 + row_number() OVER (), 'other', replace(call, '$VICTIM', victim::text) FROM attacks_state, unnest(ARRAY[
     'SELECT * FROM meter.status', 'EXPLAIN SELECT * FROM meter.status WHERE event_name = ''victim''', 'SELECT * FROM meter.system_status',
     'INSERT INTO meter.event_load (event_name, user_id, idempotency, value) VALUES (''tokens'', ''ann'', ''key-1'', 424242.5)',
@@ -134,7 +134,7 @@ CREATE TABLE attacks_answer (round int, n int, answer text, touched boolean, loc
 CREATE PROCEDURE attacks_round(number int, path text) LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('attacks.others', attacks_others(), true);
-    PERFORM setval('meter.meter_id_seq', 1000), setval('meter.meter_event_id_seq', 100000);
+    PERFORM setval('meter.meter_id_seq', 1000), setval('meter.meter_event_id_seq', 100000), setval('meter.alert_rule_id_seq', 1000), setval('meter.usage_limit_id_seq', 1000);
     -- What a clock says is not the same each time; nor are ids, since a retry may take one or not.
     INSERT INTO public.attacks_answer SELECT number, n, regexp_replace(regexp_replace(a.answer, '(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d+(\+00)?', 'T', 'g'), '\m100\d\d\d\M', 'ID', 'g'), touched, locks
         FROM public.attacks_call, LATERAL (SELECT * FROM public.attacks_ask('attacks_admin', path, call) OFFSET 0) AS a;
@@ -268,4 +268,4 @@ DROP TABLE attacks_state, attacks_guess, attacks_call, attacks_answer;
 SELECT meter.revoke_access('attacks_admin');
 DROP OWNED BY attacks_admin, attacks_nobody;
 DROP ROLE attacks_admin, attacks_nobody;
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;

@@ -1,5 +1,5 @@
 -- Voiding and amending events.
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.event_void, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.retention RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.event_void, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void, meter.retention RESTART IDENTITY;
 ALTER SEQUENCE meter.meter_event_id_seq RESTART;
 SET client_min_messages = warning;
 SET timezone = 'UTC';

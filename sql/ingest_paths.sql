@@ -1,6 +1,6 @@
 -- Events are written straight into the tables where these are plain, else by SQL statements. Both
 -- give the same result, and what someone has added to a table is heeded.
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;
 SET TIME ZONE 'UTC';
 SELECT count(*) FROM meter.create_meter('tokens', dimensions => '{model,region}') AS t, meter.create_meter('calls', 'count') AS c;
 CREATE TEMPORARY TABLE made AS SELECT * FROM meter.create_partitions(0, '2026-01-01') AS p (partition);

@@ -1,7 +1,7 @@
 -- Dimensions with too many values are left out of the rollups, and no answer changes.
 SET client_min_messages = warning;
 SET timezone = 'UTC';
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;
 LOAD 'meter';
 SET meter.max_cells = 1000;
 SELECT event_name FROM meter.create_meter('calls', dimensions => '{model,region,request_id}');
@@ -171,4 +171,4 @@ SELECT left_out FROM left_out WHERE event_name = 'brief';
 SELECT meter.drop_meter('brief');
 SELECT count(*) FROM meter.rollup_meter l WHERE NOT EXISTS (SELECT FROM meter.meter m WHERE m.id = l.meter_id);
 RESET meter.max_cells;
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;

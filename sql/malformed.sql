@@ -1,5 +1,5 @@
 -- Malformed input where only bytes stand between it and a crash: packed hours, aggregate states.
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;
 SET TIME ZONE 'UTC';
 SET bytea_output = hex;
 CREATE FUNCTION error_of(statement text) RETURNS text LANGUAGE plpgsql AS $$

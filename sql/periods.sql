@@ -1,6 +1,6 @@
 -- Closing periods: what was billed is frozen, and what arrives late is carried on.
 ALTER TABLE meter.statement DISABLE TRIGGER refuse_truncate;
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.event_void, meter.period_close, meter.statement, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.retention RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.event_void, meter.period_close, meter.statement, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void, meter.retention RESTART IDENTITY;
 ALTER TABLE meter.statement ENABLE TRIGGER refuse_truncate;
 ALTER SEQUENCE meter.meter_event_id_seq RESTART;
 SET client_min_messages = warning;

@@ -1,7 +1,7 @@
 -- Folding, what it leaves, and putting right what was broken by hand.
 SET client_min_messages = warning;
 SET timezone = 'UTC';
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;
 SELECT event_name FROM meter.create_meter('tokens', dimensions => '{model}');
 -- A dense user and a sparse one, over two months.
 SELECT count(*) FROM meter.record_events(
@@ -142,4 +142,4 @@ SELECT * FROM meter.verify('2026-01-01', '2026-02-01', 'unknown');
 SELECT * FROM meter.verify('2026-02-01', '2026-01-01');
 SELECT * FROM meter.verify(NULL, '2026-01-01');
 
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;

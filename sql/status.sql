@@ -1,7 +1,7 @@
 -- How meters and the database stand.
 SET client_min_messages = warning;
 SET timezone = 'UTC';
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;
 -- Without meters.
 SELECT count(*) FROM meter.status;
 SELECT pending_rows, pending_exact, lag, set_aside, open_generations, horizon, worker_pid, worker FROM meter.system_status;
@@ -94,4 +94,4 @@ RESET ROLE;
 RESET meter.org;
 SELECT meter.revoke_access('status_theirs'), meter.revoke_access('status_any'), meter.revoke_access('status_writer');
 DROP ROLE status_theirs, status_any, status_writer;
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;

@@ -212,7 +212,7 @@ FULL JOIN summary f USING (meter_id, start)
 JOIN meters m ON m.id = meter_id
 WHERE w.n IS DISTINCT FROM f.n OR w.last > f.last OR w.first < f.first
    OR (f.dirty IS NOT TRUE AND (w.first IS DISTINCT FROM f.first OR w.last IS DISTINCT FROM f.last))
-ORDER BY 1, 2, 3, 4, 5
+ORDER BY 1, 2, 3, 4, 5, 6
 $$;
 REVOKE ALL ON FUNCTION meter.verify(timestamptz, timestamptz, text) FROM PUBLIC;
 COMMENT ON FUNCTION meter.verify(timestamptz, timestamptz, text) IS
