@@ -40,23 +40,43 @@ Oid period_close_table() {
 
 #define METER_NO_DIGEST "'00000000-0000-0000-0000-000000000000'::uuid"
 
+// What a period from `start` to `end` of a meter is billed for: user_id, dimensions, value,
+// event_count and digest. The arguments are columns. Digests are to be had with those aggregations
+// alone that add rows up; for the others there are two questions, under one snapshot.
+#define METER_BILLED(name, start, end, dimensions, aggregation, property) \
+    "(SELECT user_id, dimensions, CASE WHEN " METER_IS_SPECIAL(aggregation) " THEN v.value ELSE " \
+    "d.value END AS value, COALESCE(d.event_count, 0) AS event_count, "                           \
+    "COALESCE(d.digest, " METER_NO_DIGEST ") AS digest FROM meter.usage_digest(" name ", " start  \
+    ", " end ", group_by => " dimensions " || '{user_id}', aggregation => CASE WHEN "             \
+    METER_IS_SPECIAL(aggregation) " THEN 'count' ELSE " aggregation " END) AS d FULL JOIN "       \
+    "(SELECT u.user_id, u.dimensions, u.value FROM meter.usage(" name ", " start ", " end         \
+    ", group_by => " dimensions " || '{user_id}', aggregation => " aggregation                    \
+    ", property => " property ", rounding => 'none') AS u WHERE " METER_IS_SPECIAL(aggregation)   \
+    ") AS v USING (user_id, dimensions))"
+#define METER_IS_SPECIAL(aggregation) aggregation " IN ('first', 'unique_count', 'weighted_sum')"
+
 // The closed periods among "closes" of which count or digest is not what statements say, as
-// "changed"; and by user and dimensions what their usage is now, less what was billed, as "late".
-#define METER_LATE                                                                                 \
-    "changed AS MATERIALIZED (SELECT c.* FROM closes c, LATERAL meter.usage_digest(c.event_name, " \
-    "c.period_start, c.period_end, aggregation => 'count') u WHERE (u.event_count, u.digest) "     \
-    "IS DISTINCT FROM (c.event_count, c.digest)), "                                                \
-    "late AS MATERIALIZED (SELECT d.meter_id, d.period_start, d.period_end, d.aggregation, "       \
-    "d.user_id, d.dimensions, trim_scale(sum(d.quantity)) AS quantity, "                           \
-    "sum(d.event_count)::bigint AS event_count, meter.sum_digests(d.digest) AS digest FROM ("      \
-    "SELECT c.meter_id, c.period_start, c.period_end, c.aggregation, u.user_id, u.dimensions, "    \
-    "COALESCE(u.value, 0) AS quantity, u.event_count, u.digest FROM changed c, "                   \
-    "LATERAL meter.usage_digest(c.event_name, c.period_start, c.period_end, "                      \
-    "group_by => c.dimensions || '{user_id}', aggregation => c.aggregation) u "                    \
-    "UNION ALL SELECT c.meter_id, c.period_start, c.period_end, c.aggregation, s.user_id, "        \
-    "s.dimensions, -s.quantity, -s.event_count, meter.negate_digest(s.digest) FROM changed c "     \
-    "JOIN meter.statement s ON s.meter_id = c.meter_id AND s.for_start = c.period_start) d "       \
-    "GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(d.event_count) <> 0 "                                    \
+// "changed", and of a level those after one; and by user and dimensions what their usage is now,
+// less what was billed, as "late".
+#define METER_LATE \
+    "differing AS MATERIALIZED (SELECT c.meter_id, c.period_start FROM closes c, "                \
+    "LATERAL meter.usage_digest(c.event_name, c.period_start, c.period_end, "                     \
+    "aggregation => 'count') u WHERE (u.event_count, u.digest) IS DISTINCT FROM "                 \
+    "(c.event_count, c.digest)), "                                                                \
+    "changed AS MATERIALIZED (SELECT c.* FROM closes c WHERE EXISTS (SELECT FROM differing d "    \
+    "WHERE d.meter_id = c.meter_id AND (d.period_start = c.period_start "                         \
+    "OR c.aggregation = 'weighted_sum' AND d.period_start < c.period_start))), "                  \
+    "late AS MATERIALIZED (SELECT d.meter_id, d.period_start, d.period_end, d.aggregation, "      \
+    "d.user_id, d.dimensions, trim_scale(sum(d.quantity)) AS quantity, "                          \
+    "sum(d.event_count)::bigint AS event_count, meter.sum_digests(d.digest) AS digest FROM ("     \
+    "SELECT c.meter_id, c.period_start, c.period_end, c.aggregation, u.user_id, u.dimensions, "   \
+    "COALESCE(u.value, 0) AS quantity, u.event_count, u.digest FROM changed c, LATERAL "          \
+    METER_BILLED("c.event_name", "c.period_start", "c.period_end", "c.dimensions",                \
+                 "c.aggregation", "c.property")                                                   \
+    " u UNION ALL SELECT c.meter_id, c.period_start, c.period_end, c.aggregation, s.user_id, "    \
+    "s.dimensions, -s.quantity, -s.event_count, meter.negate_digest(s.digest) FROM changed c "    \
+    "JOIN meter.statement s ON s.meter_id = c.meter_id AND s.for_start = c.period_start) d "      \
+    "GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(d.event_count) <> 0 OR sum(d.quantity) <> 0 "           \
     "OR meter.sum_digests(d.digest) <> " METER_NO_DIGEST ")"
 
 // meter.usage_digest() is to act in the org of the call.
@@ -139,9 +159,11 @@ void leave_out_closed(Closing* closing, TimestampTz end) {
 int64 write_statements(const Closing& closing, TimestampTz end, Datum role) {
     static Statement write = {
         "WITH scope AS MATERIALIZED (SELECT m.id AS meter_id, m.event_name, m.aggregation, "
+        "m.property, "
         "COALESCE((SELECT max(c.period_end) FROM meter.period_close c WHERE c.meter_id = m.id), "
         "timestamptz '1970-01-01 00:00+00') AS period_start, ARRAY(SELECT d FROM "
-        "unnest(m.dimensions) WITH ORDINALITY AS d (d, n) WHERE CASE WHEN '' = ANY (l.left_out) "
+        "unnest(m.dimensions) WITH ORDINALITY AS d (d, n) WHERE d IS DISTINCT FROM m.property "
+        "AND CASE WHEN '' = ANY (l.left_out) "
         "THEN d = ANY (l.kept) ELSE (d = ANY (l.left_out)) IS NOT TRUE END ORDER BY n) "
         "AS dimensions FROM meter.meter m LEFT JOIN meter.rollup_meter l ON l.meter_id = m.id "
         "WHERE m.id = ANY ($1)), "
@@ -149,9 +171,9 @@ int64 write_statements(const Closing& closing, TimestampTz end, Datum role) {
         "ON c.meter_id = s.meter_id WHERE NOT c.settled), " METER_LATE
         ", told AS MATERIALIZED (SELECT s.meter_id, s.period_start AS for_start, $2 AS for_end, "
         "s.aggregation, u.user_id, u.dimensions, COALESCE(u.value, 0) AS quantity, "
-        "u.event_count, u.digest FROM scope s, LATERAL meter.usage_digest(s.event_name, "
-        "s.period_start, $2, group_by => s.dimensions || '{user_id}', "
-        "aggregation => s.aggregation) u UNION ALL SELECT l.meter_id, l.period_start, "
+        "u.event_count, u.digest FROM scope s, LATERAL "
+        METER_BILLED("s.event_name", "s.period_start", "$2", "s.dimensions", "s.aggregation",
+                     "s.property") " u UNION ALL SELECT l.meter_id, l.period_start, "
         "l.period_end, l.aggregation, l.user_id, l.dimensions, l.quantity, l.event_count, "
         "l.digest FROM late l), "
         "written AS (INSERT INTO meter.statement (period_start, period_end, for_start, for_end, "
@@ -164,10 +186,10 @@ int64 write_statements(const Closing& closing, TimestampTz end, Datum role) {
         "sums AS MATERIALIZED (SELECT meter_id, for_start, sum(event_count)::bigint "
         "AS event_count, meter.sum_digests(digest) AS digest FROM written GROUP BY 1, 2), "
         "closed AS (INSERT INTO meter.period_close (period_start, period_end, closed_at, "
-        "event_count, digest, meter_id, aggregation, dimensions, closed_by) "
+        "event_count, digest, meter_id, aggregation, dimensions, closed_by, property) "
         "SELECT s.period_start, $2, now(), COALESCE(w.event_count, 0), "
         "COALESCE(w.digest, " METER_NO_DIGEST
-        "), s.meter_id, s.aggregation, s.dimensions, $3 "
+        "), s.meter_id, s.aggregation, s.dimensions, $3, s.property "
         "FROM scope s LEFT JOIN sums w ON w.meter_id = s.meter_id AND w.for_start = "
         "s.period_start), "
         "adjusted AS (UPDATE meter.period_close c SET event_count = c.event_count + "

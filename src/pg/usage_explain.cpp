@@ -8,6 +8,7 @@
 #include "pg/event_query.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
+#include "pg/property.hpp"
 #include "pg/retention.hpp"
 #include "pg/set_result.hpp"
 #include "pg/usage_query.hpp"
@@ -16,6 +17,7 @@
 extern "C" {
 #include "catalog/pg_type.h"
 #include "utils/jsonb.h"
+#include "utils/numeric.h"
 }
 
 namespace meter::pg {
@@ -25,13 +27,41 @@ namespace {
 // The arguments by position.
 enum ExplainArgument { kEventName, kPeriodStart, kPeriodEnd, kUserId, kFilter, kAggregation };
 
-// What stands for a row of the source: its part of the sum, or what it adds to an order.
-const char* value_of(std::string_view aggregation) {
-    return aggregation == "min"     ? "source.lo"
-           : aggregation == "max"   ? "source.hi"
-           : aggregation == "last"  ? "source.v"
-           : aggregation == "count" ? "source.n::pg_catalog.numeric"
-                                    : "source.s";
+// What stands for a row of the source: its part of the sum, or what it adds to an order. A cell
+// knows when its first event was, and not which.
+const char* value_of(const Aggregation& aggregation) {
+    const std::string_view name = aggregation.name;
+    return name == "min"     ? "source.lo"
+           : name == "max"   ? "source.hi"
+           : name == "last"  ? "source.v"
+           : name == "first" ? "CASE WHEN source.ei IS NOT NULL THEN source.v END"
+           : name == "count" || name == "unique_count" ? "source.n::pg_catalog.numeric"
+                                                       : "source.s";
+}
+
+// The rows of a level: each with its part of the weighted sum, and what was before the period.
+void append_levels(QueryText* query, const UsageQuestion& question) {
+    const int64 start = to_unix_micros(question.scope.period.start);
+    const int64 end = to_unix_micros(question.scope.period.end);
+    const auto number = [&](int64 value) {
+        return add_parameter(query, NUMERICOID, NumericGetDatum(int64_to_numeric(value)));
+    };
+    StringInfo sql = &query->sql;
+    appendStringInfo(sql,
+                     "(SELECT told.k, told.et, told.eu, told.ed, told.ei, "
+                     "pg_catalog.round($%d * told.s - told.w, 20) / NULLIF($%d, 0) AS s, told.n "
+                     "FROM ",
+                     number(end), number(end - start));
+    append_source(query, question.source, 0, 0, nullptr);
+    appendStringInfoString(sql, " AS told");
+    if (question.before.scope != nullptr) {
+        appendStringInfoString(sql,
+                               " UNION ALL SELECT early.k, early.et, early.eu, early.ed, "
+                               "early.ei, early.s, 0::pg_catalog.int8 FROM ");
+        append_source(query, question.before, 0, 0, nullptr);
+        appendStringInfoString(sql, " AS early");
+    }
+    appendStringInfoChar(sql, ')');
 }
 
 // Answers into `set`, within begin_call().
@@ -53,10 +83,16 @@ void explain(FunctionCallInfo fcinfo, const SetResult& set, std::string_view org
     scope->meters = &question->meter_id;
     scope->names = question->names;
     scope->filters = &question->filters;
-    scope->needs_order = question->aggregation->needs_order;
     scope->explains = true;
-    question->source = find_source(scope);
+    if (question->aggregation->kind == Aggregation::Kind::kUnique) {
+        if (meter.property.empty())
+            raise_property_missing();
+        scope->property = read_property(meter.property, meter);
+    }
+    find_sources(question);
     require_events(question->source);
+    if (question->before.scope != nullptr)
+        require_events(question->before);
 
     auto* query = static_cast<QueryText*>(palloc(sizeof(QueryText)));
     start_query(query);
@@ -64,11 +100,14 @@ void explain(FunctionCallInfo fcinfo, const SetResult& set, std::string_view org
         &query->sql,
         "SELECT source.k, source.et, source.eu::pg_catalog.text, source.ed, source.ei, "
         "pg_catalog.trim_scale(%s), source.n FROM ",
-        value_of(question->aggregation->name));
-    append_source(query, question->source, 0, 0, nullptr);
+        value_of(*question->aggregation));
+    if (question->aggregation->kind == Aggregation::Kind::kWeighted)
+        append_levels(query, *question);
+    else
+        append_source(query, question->source, 0, 0, nullptr);
     appendStringInfoString(
         &query->sql, " AS source ORDER BY source.et, source.k, source.eu, source.ed, source.ei");
-    run_event_query(query, planning_of(question->source), set.store, set.context);
+    run_event_query(query, planning_of(*question), set.store, set.context);
     require_events(question->source);
 }
 

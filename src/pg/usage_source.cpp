@@ -270,7 +270,8 @@ UsageSource find_source(const UsageScope* scope) {
     *source.cut = cut_period(from, to, merge_spans({used}), buckets);
     if (scope->needs_order && dirty)
         leave_out_dirty(scope, meters, source.generations, *dirty_months, source.cut);
-    if (scope->needs_digest)
+    // Hours have no digests, and one by one neither value x time nor first timestamps.
+    if (scope->needs_digest || (scope->explains && (scope->needs_time || scope->needs_first)))
         source.cut->hours_to_raw();
     *source.hour_pieces = pieces_of(source.cut->hours, buckets);
     if (!scope->has_user && !tells_users(scope))

@@ -11,6 +11,7 @@ CREATE TABLE meter.period_close (
     aggregation text NOT NULL,
     dimensions text[] NOT NULL,
     closed_by text NOT NULL,
+    property text,
     CONSTRAINT period_close_pkey PRIMARY KEY (meter_id, period_start)
 );
 COMMENT ON TABLE meter.period_close IS 'the closed periods of meters: they follow each other without a gap, from 1970 on';
@@ -22,8 +23,9 @@ COMMENT ON COLUMN meter.period_close.digest IS 'the sum of their digests: where 
 COMMENT ON COLUMN meter.period_close.meter_id IS 'the meter, meter.meter.id';
 COMMENT ON COLUMN meter.period_close.settled IS 'whether nothing can change any more, since the events have been dropped, and all is in statements';
 COMMENT ON COLUMN meter.period_close.aggregation IS 'how usage of the period adds up: the meter''s aggregation at that time';
-COMMENT ON COLUMN meter.period_close.dimensions IS 'the dimensions by which the period is billed: those that the meter declared then, without what its rollups left out';
+COMMENT ON COLUMN meter.period_close.dimensions IS 'the dimensions by which the period is billed: those that the meter declared then, without its property and what its rollups left out';
 COMMENT ON COLUMN meter.period_close.closed_by IS 'the role that called';
+COMMENT ON COLUMN meter.period_close.property IS 'what the aggregation counts: the meter''s property at that time';
 COMMENT ON CONSTRAINT period_close_pkey ON meter.period_close IS 'a period is closed once';
 
 CREATE TABLE meter.statement (
@@ -105,7 +107,7 @@ REVOKE ALL ON FUNCTION
     meter.usage_digest(text, timestamptz, timestamptz, text, text[], jsonb, text, text, text, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION
     meter.usage_digest(text, timestamptz, timestamptz, text, text[], jsonb, text, text, text, boolean) IS
-'the same as meter.usage, which see, with the sum of the events'' digests; fill is not possible';
+'the same as meter.usage, which see, with the sum of the events'' digests; not with fill, nor for first, unique_count and weighted_sum. Values are not rounded';
 
 CREATE FUNCTION meter.close_period(period_end timestamptz, event_name text DEFAULT NULL) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE
