@@ -62,6 +62,12 @@ struct UsageSource {
     bool has_voids;  // some of the events may be voided
 };
 
+// The scope's meters as an int4[].
+Datum meter_array(const UsageScope* scope);
+
+// Whether users are told apart.
+bool tells_users(const UsageScope* scope);
+
 // Finds out what the rollups cover of a scope. Runs within an SPI connection, under the snapshot of
 // the query that called us.
 UsageSource find_source(const UsageScope* scope);
