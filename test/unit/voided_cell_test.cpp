@@ -102,10 +102,11 @@ TEST(VoidedCell, IsExactOrDirtyInAnyOrder) {
             RollupTables tables(&resource);
             for (std::size_t i = step; i < deltas.size(); i += steps) {
                 const auto& [event, voided] = deltas[i];
-                tables.add_hour(
-                    {1, hour_start(event->time), "ann", {}},
-                    voided ? void_cell(*event, &resource) : event_cell(*event, &resource), 1,
-                    voided);
+                tables
+                    .add_hour({1, hour_start(event->time), "ann", {}},
+                              voided ? void_cell(*event, &resource) : event_cell(*event, &resource),
+                              voided)
+                    .dimensions = 1;
             }
             tables.finish();
             for (auto& [key, day] : tables.days.entries()) {
