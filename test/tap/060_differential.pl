@@ -165,7 +165,8 @@ sub finish
 		++$aborted if $line =~ /transaction is aborted/;
 		next if $line !~ /ERROR|FATAL|PANIC|cannot be folded|connection/;
 		next if $line =~ $expected && $session->{name} =~ /writer|alone/;
-		next if $line =~ /statement timeout/ && $session->{name} eq 'folder';
+		# A timeout that strikes while another is being handled is told as a request.
+		next if $line =~ /statement timeout|due to user request/ && $session->{name} eq 'folder';
 		my ($number) = $line =~ /sql:(\d+): /;
 		push @differences, "session $session->{name}: $line\n" . ($number ? substr($session->{lines}[ $number - 1 ], 0, 1_500) : '');
 		utf8::encode($differences[-1]);

@@ -131,7 +131,7 @@ $load->finish;
 $reader->quit;
 is($load_err, '', 'the primary recorded, folded and rebuilt');
 is($wrong, '', 'standby: usage was exact at every point of the replay');
-cmp_ok(scalar keys %seen, '>', 5, "standby: at some points of it (asked $asked times, " . keys(%seen) . ' states)');
+cmp_ok(scalar keys %seen, '>', 2, "standby: at some points of it (asked $asked times, " . keys(%seen) . ' states)');
 $primary->safe_psql('postgres', <<'SQL');
 SELECT meter.close_period(now() - interval '1 day');
 SELECT count(meter.void_event('tokens', user_id, id, "timestamp", 'wrong')) FROM (SELECT e.* FROM meter.meter_event AS e JOIN meter.meter AS m ON m.id = e.meter_id
