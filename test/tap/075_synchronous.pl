@@ -56,8 +56,9 @@ await(2, 'who sends them again is told nothing until the standby has them');
 is(join('', map { $_->{process}->pump_nb; $_->{out} } @runs), '', 'nothing at all');
 is($primary->safe_psql('postgres', "SET synchronous_commit = local; $batch"), 'duplicate', 'who wants to wait for no standby does not');
 $standby->start;
-is(end($runs[0]), 't', 'then that it is recorded');
-is(end($runs[1]), 'duplicate', 'and is a duplicate');
+# Before version 15 psql tells the last result only.
+like(end($runs[0]), qr/^(?:t\n)?t$/, 'then that it is recorded');
+like(end($runs[1]), qr/^(?:duplicate\n)?duplicate$/, 'and is a duplicate');
 
 $primary->stop('immediate');
 $standby->promote;
