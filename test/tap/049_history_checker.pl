@@ -182,6 +182,10 @@ refuses('one that is recorded again before the drop has ended', qr/recorded a se
 	acknowledge('w2', [ 1, 'recorded' ]));
 accepts('a batch without what is too old', @dropped, invoke('w2', event('a', '0.1'), event('b', 1, time => $after)),
 	acknowledge('w2', [ '~', 'invalid' ], [ 2, 'recorded' ]), reading('r1', '1.1', 2), stored([ 'ann', 'b', 1, 2 ]));
+my @of_unknown = (@dropped, invoke('w2', event('b', 1), event('c', 2, time => $after), event('d', 4, time => $after)), unknown('w2'));
+accepts('one of unknown outcome without it', @of_unknown, reading('r1', '6.1', 3));
+accepts('or with it, if it came before the drop', @of_unknown, reading('r1', '7.1', 4));
+refuses('but not a part of the rest', qr/no set of whole operations/, @of_unknown, reading('r1', '2.1', 2));
 accepts('what is too old fails', @dropped, invoke('w2', event('b', 1)), failed_with('w2', '55000'), reading('r1', '0.1', 1));
 refuses('what is not', qr/^w2 failed with 55000/, @dropped, invoke('w2', event('b', 1, time => $after)), failed_with('w2', '55000'));
 refuses('an event that is refused before anything is dropped', qr/answered with invalid/, @one, invoke('w2', event('b', 1)), acknowledge('w2', [ '~', 'invalid' ]), drop($after));

@@ -65,6 +65,15 @@ my $everyone = "SELECT * FROM meter.usage('tokens', $month, group_by => '{model}
 
 sub runs { return sql("SELECT COALESCE((SELECT cardinality(generations) FROM meter.rollup_state ORDER BY version DESC LIMIT 1), 0)") }
 
+# Whether deltas lie in runs. Now and then all are folded into cells while a snapshot is held, too, each time
+# after longer; a fold that follows leaves a run then.
+sub in_runs
+{
+	for (1 .. 5) { return 1 if runs() > 0; sql('CALL fold_often(1)'); }
+	return 0;
+}
+
+
 # --- a snapshot
 
 my $fresh = visited($question);
@@ -79,7 +88,7 @@ my ($late, $late_everyone) = (visited($question), visited($everyone));
 note("pages visited: $fresh without a snapshot held, $early after 300 folds under one, $late after 2300 ($late_everyone for all users)");
 cmp_ok($late, '<', 700, 'after 2300 folds a question visits no more than some hundreds of pages');
 cmp_ok($late_everyone, '<', 700, 'nor does one about all users');
-cmp_ok(runs(), '>', 0, 'deltas lie in runs');
+ok(in_runs(), 'deltas lie in runs');
 cmp_ok(sql('SELECT count(*) FROM meter.rollup_pending'), '<', 1_000, 'few of them');
 is(sql($exact), 't', 'usage is exact meanwhile');
 is(sql($exact_last), 't', 'the last value too');
@@ -95,7 +104,7 @@ is(runs(), 0, 'and leaves no run');
 is(sql("$exact") . sql($verified), 't0', 'exact');
 is($holder->query_safe($exact), 't', 'under the old snapshot as well');
 sql('CALL fold_often(20)');
-cmp_ok(runs(), '>', 0, 'then there are runs again');
+ok(in_runs(), 'then there are runs again');
 
 # A rebuild takes those of its months.
 sql("SELECT meter.rebuild($month)");
@@ -114,7 +123,7 @@ is(sql("$exact") . sql($exact_last) . sql($verified), 'tt0', 'exact');
 
 sql("CREATE TABLE other (); BEGIN; INSERT INTO other DEFAULT VALUES; PREPARE TRANSACTION 'held'");
 sql('CALL fold_often(60)');
-cmp_ok(runs(), '>', 0, 'a prepared transaction counts');
+ok(in_runs(), 'a prepared transaction counts');
 sql("COMMIT PREPARED 'held'");
 # Not at once where an analyze or the like has a snapshot of its own.
 for (1 .. 100) { sql('CALL fold_often(1)'); last if runs() == 0; select(undef, undef, undef, 0.1) }
@@ -129,7 +138,7 @@ is(runs(), 0, 'a slot without a horizon does not count');
 $holder = $node->background_psql('postgres');
 $holder->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
 sql('CALL fold_often(60)');
-cmp_ok(runs(), '>', 0, 'there are runs');
+ok(in_runs(), 'there are runs');
 my $dump = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 'dump');
 $holder->quit;

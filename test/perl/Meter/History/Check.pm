@@ -454,7 +454,7 @@ sub _judge
 		}
 		$left{$name} = [ $cell->[0] - $amount, $cell->[1] - $count ] if $order || $cell->[1] != $count;
 	}
-	my @sets = _additions($read, $question);
+	my @sets = $self->_additions($read, $question);
 	my %most;
 	my %all = map { $_->{identity} => $_ } map { @$_ } @sets;
 	add_event(\%most, $question, $_) for values %all;
@@ -480,22 +480,27 @@ sub _judge
 }
 
 # What each operation under way may have added to a read: its events that the question is about and
-# that were not certain before. Those without any are left out.
+# that were not certain before. Those without any are left out. What is too old may have been refused
+# while the rest of a batch was committed, so it counts by itself as long as no answer says which.
 sub _additions
 {
-	my ($read, $question) = @_;
-	my @sets;
+	my ($self, $read, $question) = @_;
+	my (@sets, %old);
 	for my $operation (@{ $read->{candidates} })
 	{
 		next if $operation->{outcome} && $operation->{outcome} eq 'failed';
 		my %events = map { $_->{identity} => $_ }
 		  grep { defined cell($question, $_) && !($_->{certain} && $_->{certain} < $read->{asked}) } @{ $operation->{events} };
+		if (($operation->{outcome} // '') ne 'acknowledged')
+		{
+			$old{$_} = delete $events{$_} for grep { $events{$_}{time} < $self->{may_drop} } keys %events;
+		}
 		next unless %events;
 		# Those that nothing will ever be known of come last: they are hardly ever what was seen.
 		if ($operation->{outcome}) { push @sets, [ values %events ]; }
 		else { unshift @sets, [ values %events ]; }
 	}
-	return @sets;
+	return (@sets, map { [$_] } values %old);
 }
 
 # Whether some of the sets add up to exactly what is left; an event in two of them counts once.
