@@ -273,39 +273,88 @@ said_in_failure() {
         /^# }/ { session = 0 }' "$1"
 }
 
+# Whether a script has a remark "# $2" near its beginning: slow, alone, needs pgbouncer.
+tap_is() {
+    head -n 10 "$METER_ROOT/test/tap/$1.pl" | grep -q "^# $2"
+}
+
+# As many at a time as there are processors, four at most: they wait a lot. Those that measure how long
+# something takes come last, one by one.
 check_tap() {
-    local tests name log status passed failed output
+    local tests name together=() alone=() most
     mapfile -t tests < <(tests_in "$METER_ROOT/test/tap" pl "$@")
     [ ${#tests[@]} -gt 0 ] || none_found tap "$@"
     for name in "${tests[@]}"; do
-        if [ $METER_FAST = yes ] && head -n 10 "$METER_ROOT/test/tap/$name.pl" | grep -q '^# slow'; then
+        if [ $METER_FAST = yes ] && tap_is "$name" slow; then
             say "skip tap $name: it is slow"
             count 0 0 1
             continue
         fi
-        if head -n 10 "$METER_ROOT/test/tap/$name.pl" | grep -q '^# needs pgbouncer'; then
+        if tap_is "$name" 'needs pgbouncer'; then
             [ -n "${METER_PGBOUNCER+known}" ] || provide_pgbouncer
         fi
-        log=$METER_TMP/log/tap-$name
-        output=$METER_TMP/run/tap/$name
-        as_tester mkdir -p "$output"
-        status=0
-        run_job "tap $name" "$log" run_prove "$name" "$output" || status=$?
-        passed=$(grep -cE '^ok\b' "$log" || true)
-        failed=$(grep -cE '^not ok\b' "$log" || true)
-        # A script that dies, or keeps not to its plan, has failed whatever it said before.
-        [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
-        if [ "$status" -ne 0 ] || [ "$failed" -gt 0 ]; then
-            { said_in_failure "$log" | head -n 100 || true
-              say "   ... the last lines of the test and of its servers:"
-              tail -n 15 "$log"
-              find "$output" -name '*.log' -path '*/log/*' -exec tail -n 10 {} +; } | cut -c 1-2000
-        elif [ "$passed" -eq 0 ]; then
-            say "   $(grep -oE 'skipped: .*|^1\.\.0.*' "$log" || echo 'no test was run')"
-            count 0 0 1
+        # The longest first, so that none of them is left for the end.
+        if tap_is "$name" alone; then
+            alone+=("$name")
+        elif tap_is "$name" slow; then
+            together=("$name" "${together[@]}")
+        else
+            together+=("$name")
         fi
-        say "tap $name: $passed passed, $failed failed"
-        count "$passed" "$failed"
-        rm -rf "$output"
     done
+    most=${METER_JOBS_AT_ONCE:-$(nproc)}
+    run_tap_scripts $((most < 4 ? most : 4)) "${together[@]}"
+    run_tap_scripts 1 "${alone[@]}"
+}
+
+# Runs scripts, $1 of them at a time.
+run_tap_scripts() {
+    local most=$1 name job status told=$SECONDS doing
+    local -A running=() started=()
+    shift
+    while [ $# -gt 0 ] || [ ${#running[@]} -gt 0 ]; do
+        while [ $# -gt 0 ] && [ ${#running[@]} -lt "$most" ]; do
+            step "tap $1"
+            as_tester mkdir -p "$METER_TMP/run/tap/$1"
+            start_job "$METER_TMP/log/tap-$1" run_prove "$1" "$METER_TMP/run/tap/$1"
+            running[$METER_JOB]=$1
+            started[$METER_JOB]=$SECONDS
+            shift
+        done
+        sleep 0.1
+        for job in "${!running[@]}"; do
+            kill -0 "$job" 2>/dev/null && continue
+            status=0
+            end_job "$job" || status=$?
+            report_tap "${running[$job]}" "$status" $((SECONDS - started[$job]))
+            unset "running[$job]"
+        done
+        if [ $((SECONDS - told)) -ge 30 ] && [ ${#running[@]} -gt 0 ]; then
+            told=$SECONDS
+            doing=
+            for job in "${!running[@]}"; do doing+=", tap ${running[$job]}: $((SECONDS - started[$job])) s"; done
+            say "   ... ${doing#, }"
+        fi
+    done
+}
+
+# What a script that has ended has said, its status and its time in seconds.
+report_tap() {
+    local name=$1 status=$2 seconds=$3 log=$METER_TMP/log/tap-$1 output=$METER_TMP/run/tap/$1 passed failed
+    passed=$(grep -cE '^ok\b' "$log" || true)
+    failed=$(grep -cE '^not ok\b' "$log" || true)
+    # A script that dies, or keeps not to its plan, has failed whatever it said before.
+    [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
+    if [ "$status" -ne 0 ] || [ "$failed" -gt 0 ]; then
+        { said_in_failure "$log" | head -n 100 || true
+          say "   ... the last lines of the test and of its servers:"
+          tail -n 15 "$log"
+          find "$output" -name '*.log' -path '*/log/*' -exec tail -n 10 {} +; } | cut -c 1-2000
+    elif [ "$passed" -eq 0 ]; then
+        say "   $(grep -oE 'skipped: .*|^1\.\.0.*' "$log" || echo 'no test was run')"
+        count 0 0 1
+    fi
+    say "tap $name: $passed passed, $failed failed, $seconds s"
+    count "$passed" "$failed"
+    rm -rf "$output"
 }

@@ -20,7 +20,8 @@ as_root() {
     if is_root; then "$@"; else sudo "$@"; fi
 }
 
-METER_JOB=     # the process group of the job that is running
+METER_JOB=     # the process group of the job that was started last
+METER_JOBS=()  # those of all that are running
 METER_PATIENT= # set: the job must not be stopped half way, as apt-get must not
 METER_TMP=     # the temporary directory
 METER_RESTORE= # a system file to be put back from its copy
@@ -62,7 +63,17 @@ start_job() {
         (trap - EXIT INT TERM HUP; set +m; "$@") </dev/null >"$out" 2>&1 &
     fi
     METER_JOB=$!
+    METER_JOBS+=("$METER_JOB")
     set +m
+}
+
+# The status of a job, by its process group, that has ended or is about to.
+end_job() {
+    local status=0 job left=()
+    wait "$1" || status=$?
+    for job in "${METER_JOBS[@]}"; do [ "$job" = "$1" ] || left+=("$job"); done
+    METER_JOBS=("${left[@]}")
+    return "$status"
 }
 
 wait_job() {
@@ -74,8 +85,7 @@ wait_job() {
             say "   ... $label: $((SECONDS - started)) s"
         fi
     done
-    wait "$METER_JOB" || status=$?
-    METER_JOB=
+    end_job "$METER_JOB" || status=$?
     return "$status"
 }
 
@@ -100,16 +110,18 @@ clean_up() {
     local status=$?
     trap '' INT TERM HUP
     set +e
-    if [ -n "$METER_JOB" ] && [ -n "$METER_PATIENT" ]; then
+    local job try
+    if [ -n "$METER_PATIENT" ] && [ ${#METER_JOBS[@]} -gt 0 ]; then
         say "waiting for apt-get to finish: stopped half way it would leave packages broken"
         while kill -0 "$METER_JOB" 2>/dev/null; do sleep 0.3; done
-    elif [ -n "$METER_JOB" ]; then
-        kill -TERM -- "-$METER_JOB" 2>/dev/null
-        local try
-        for try in 1 2 3 4 5 6 7 8 9 10; do
-            kill -0 -- "-$METER_JOB" 2>/dev/null || break
-            sleep 0.3
-            [ "$try" -ne 9 ] || kill -KILL -- "-$METER_JOB" 2>/dev/null
+    else
+        for job in "${METER_JOBS[@]}"; do kill -TERM -- "-$job" 2>/dev/null; done
+        for job in "${METER_JOBS[@]}"; do
+            for try in 1 2 3 4 5 6 7 8 9 10; do
+                kill -0 -- "-$job" 2>/dev/null || break
+                sleep 0.3
+                [ "$try" -ne 9 ] || kill -KILL -- "-$job" 2>/dev/null
+            done
         done
     fi
     if [ -n "$METER_RESTORE" ]; then

@@ -1,4 +1,5 @@
 # slow: it runs many statements for as long as they take, and cancels them.
+# alone: it measures how soon a statement ends.
 # What is scarce: time that a statement is given, the disk, memory, connections. METER_CALLS: how many
 # events the statements that are cancelled work on.
 use strict;
