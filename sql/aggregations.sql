@@ -188,6 +188,20 @@ SELECT value FROM meter.usage('plain', '2026-01-01', '2026-02-01', rounding => '
 SELECT value FROM meter.usage('plain', '2026-01-01', '2026-02-01', rounding_precision => 1);
 SELECT value FROM meter.usage('plain', '2026-01-01', '2026-02-01', rounding => 'ceil', rounding_precision => -2);
 SELECT value FROM meter.usage('plain', '2026-02-01', '2026-03-01', aggregation => 'max');
+-- A meter is rounded where it is asked for its own aggregation; another has no rounding but what is given.
+SELECT a, (meter.usage('plain', '2026-01-01', '2026-02-01', aggregation => a, property => CASE a WHEN 'unique_count' THEN 'user_id' END)).value,
+    (meter.usage('plain', '2026-01-01', '2026-02-01', aggregation => a, property => CASE a WHEN 'unique_count' THEN 'user_id' END, rounding => 'ceil')).value AS asked
+FROM unnest('{sum,count,last,first,min,max,avg,unique_count,weighted_sum}'::text[]) AS a;
+SELECT value FROM meter.usage('plain', '2026-01-01', '2026-02-01', aggregation => 'max', rounding_precision => 1);
+SELECT value FROM meter.usage('plain', '2026-01-05', '2026-01-06', aggregation => 'max', bucket => 'day', fill => true);
+-- Explained and billed it is not rounded.
+SELECT sum(value) FROM meter.explain_usage('plain', '2026-01-01', '2026-02-01');
+BEGIN;
+SELECT meter.close_period('2026-02-01', 'plain');
+SELECT quantity FROM meter.list_statements('plain');
+SELECT meter.record_event('plain', 'ann', 0.3, event_time => '2026-01-05') > 0 AS recorded;
+SELECT quantity FROM meter.late_usage('plain');
+ROLLBACK;
 SELECT sum(value) FROM meter.list_events('plain');
 
 -- The report has every meter by its own aggregation and rounding, in order.

@@ -112,7 +112,8 @@ SELECT try(format('SELECT meter.set_alert(%s)', arguments)) FROM unnest(ARRAY[$$
     $$'nothing', 'ann', 'a', '{1}'$$, $$'tokens', '', 'a', '{1}'$$, $$'tokens', 'ann', '', '{1}'$$, $$'tokens', 'ann', 'a'$$,
     $$'tokens', 'ann', 'a', '{0}'$$, $$'tokens', 'ann', 'a', '{1,-1}'$$, $$'tokens', 'ann', 'a', '{NaN}'$$, $$'tokens', 'ann', 'a', '{Infinity}'$$,
     $$'tokens', 'ann', 'a', '{1,NULL}'$$, $$'tokens', 'ann', 'a', '{{1},{2}}'$$, $$'tokens', 'ann', 'a', '{}', '{1e30}'$$,
-    $$'tokens', 'ann', 'a', recurring => 0$$, $$'tokens', 'ann', 'a', recurring => 1e-19$$, $$'tokens', 'ann', 'a', array_fill(1, '{101}')$$,
+    $$'tokens', 'ann', 'a', recurring => 0$$, $$'tokens', 'ann', 'a', recurring => 1e-19$$, $$'tokens', 'ann', 'a', (SELECT array_agg(i) FROM generate_series(1, 101) i)$$,
+    $$'tokens', 'ann', 'a', '{1,2,1.0}'$$, $$'tokens', 'ann', 'a', '{}', '{80,80}'$$,
     $$'tokens', 'ann', 'a', '{1}', period => 'minute'$$, $$'tokens', 'ann', 'a', '{1}', time_zone => 'Mars'$$, $$'level', 'ann', 'a', '{1}'$$]) arguments;
 SELECT try($$SELECT meter.drop_alert('tokens', 'none')$$);
 SELECT try($$SELECT meter.drop_alert('nothing', 'spend')$$);

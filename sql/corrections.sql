@@ -86,6 +86,7 @@ SELECT * FROM told;
 SELECT * FROM meter.verify('2026-01-01', '2026-02-01');
 SELECT version, value, dimensions, "timestamp", metadata, status, changed_by = current_user AS by_us, changed_at IS NOT NULL AS at, reason FROM meter.event_history('tokens', 'ann', 'k4');
 SELECT version, value, status, reason FROM meter.event_history('tokens', 'ann', 4, '2026-01-10 10:04');
+SELECT count(*) FROM meter.event_history('tokens', 'ann', idempotency => 'k4');
 SELECT pg_temp.error_of($$SELECT meter.void_event('tokens', 'ann', 4, '2026-01-10 10:04', 'too late')$$) ~ '^55000 \| event 4 is amended \| It was amended at SOMETIME by SOMEBODY: a zero was lost \| Event [0-9]+ of 2026-01-10T10:04:00Z took its place\.$' AS refused;
 SELECT pg_temp.error_of($$SELECT meter.amend_event('tokens', 'ann', 'k4', dimensions => '{"model": "c"}', reason => 'something else')$$) ~ '^22023 \| the amendment of event [0-9]+ changes nothing$' AS nothing;
 -- A void by key takes the live version; then there is nothing to amend.
@@ -151,7 +152,10 @@ SELECT pg_temp.error_of(q) FROM unnest(ARRAY[
     $$SELECT meter.amend_event('tokens', 'ann', 'k1', dimensions => '{"colour": 1}', reason => 'r')$$,
     $$SELECT meter.amend_event('tokens', 'ann', 'k1', metadata => '[]', reason => 'r')$$,
     $$SELECT meter.amend_event('tokens', 'ann', 'k1', event_time => '1960-01-01', reason => 'r')$$,
-    $$SELECT * FROM meter.event_history('tokens', 'ann', 'nokey')$$]) q;
+    $$SELECT meter.void_event('tokens', 'ann', 1, '2026-01-10 10:01', NULL)$$,
+    $$SELECT meter.void_event('tokens', 'ann', NULL, 'r')$$,
+    $$SELECT * FROM meter.event_history('tokens', 'ann', 'nokey')$$,
+    $$SELECT * FROM meter.event_history('tokens', 'ann', 4711, '2026-01-10 10:01')$$]) q;
 -- Another org's events are as if they were not there.
 SET meter.org = 'foreign';
 SELECT pg_temp.error_of($$SELECT meter.void_event('tokens', 'ann', 'k1', 'r')$$);

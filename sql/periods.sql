@@ -84,11 +84,12 @@ SELECT pg_temp.error_of(q) FROM unnest('{UPDATE meter.statement SET quantity = 0
 SELECT pg_temp.error_of(q) FROM unnest(ARRAY[
     $$SELECT meter.close_period('2025-02-15', 'tokens')$$,
     $$SELECT meter.close_period('2025-03-01')$$,
-    $$SELECT meter.close_period(now() + interval '1 hour')$$,
+    $$SELECT meter.close_period('9000-01-01')$$,
     $$SELECT meter.close_period('infinity')$$,
     $$SELECT meter.close_period('1969-01-01')$$,
     $$SELECT meter.close_period(NULL)$$,
     $$SELECT meter.close_period('2025-04-01', 'nometer')$$]) q;
+SELECT pg_temp.error_of($$SELECT meter.close_period(now() + interval '1 minute')$$) ~ 'lies in the future' AS refused;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT meter.close_period('2025-04-01');
 ROLLBACK;

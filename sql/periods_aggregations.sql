@@ -49,6 +49,14 @@ FROM meter.usage('disk', '2026-01-12 03:00Z', '2026-02-20 10:20Z', 'ann');
 SELECT source, at, value, event_count FROM meter.explain_usage('opening', '2026-01-01 12:00Z', '2026-01-02 12:00Z', 'ann');
 SELECT sum(event_count) AS events, count(DISTINCT user_id) AS users FROM meter.explain_usage('seats', '2026-01-01Z', '2026-02-01Z');
 SELECT count(*) FROM meter.explain_usage('disk', '2026-02-01Z', '2026-03-01Z', 'ann', aggregation => 'unique_count');
+-- The first period of a level begins in 1970, which is told, unless the time before was closed by itself.
+\set VERBOSITY default
+SELECT (meter.create_meter(name, how)).aggregation FROM (VALUES ('beds', 'weighted_sum'), ('rooms', 'weighted_sum'), ('nights', 'sum'), ('empty', 'weighted_sum')) AS m (name, how);
+SELECT count(meter.record_event(name, 'ann', 31, event_time => '2026-01-01Z')) FROM unnest('{beds,rooms,nights}'::text[]) AS name;
+SELECT meter.close_period('2026-01-01Z', 'rooms');
+SELECT name, meter.close_period('2026-02-01Z', name) FROM unnest('{rooms,nights,empty,beds}'::text[]) AS name;
+SELECT event_name, round(quantity, 3) FROM meter.list_statements() WHERE event_name IN ('beds', 'rooms') AND period_end = '2026-02-01Z' ORDER BY 1;
+\set VERBOSITY terse
 ALTER TABLE meter.statement DISABLE TRIGGER refuse_truncate;
 TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void, meter.period_close, meter.statement, meter.retention RESTART IDENTITY;
 ALTER TABLE meter.statement ENABLE TRIGGER refuse_truncate;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <utility>
 
 #include "core/error.hpp"
 #include "core/text.hpp"
@@ -130,6 +131,24 @@ std::string format_timestamp(std::int64_t time) {
     return out;
 }
 
+namespace {
+
+// A number of seconds in the greatest unit that it is a whole number of: "1 day", "90 seconds".
+std::string format_lead(std::int64_t seconds) {
+    constexpr std::pair<std::int64_t, const char*> kUnits[] = {
+        {86'400, "day"}, {3'600, "hour"}, {60, "minute"}};
+    const char* unit = "second";
+    for (const auto& [length, name] : kUnits)
+        if (seconds > 0 && seconds % length == 0) {
+            seconds /= length;
+            unit = name;
+            break;
+        }
+    return std::to_string(seconds) + " " + unit + (seconds == 1 ? "" : "s");
+}
+
+}  // namespace
+
 void check_event_time(std::int64_t time, std::int64_t now, std::int64_t max_lead_seconds) {
     if (time < kMinEventTime || time >= kMaxEventTime)
         throw Error(ErrorKind::kInvalidParameter, "timestamp is out of range",
@@ -138,7 +157,7 @@ void check_event_time(std::int64_t time, std::int64_t now, std::int64_t max_lead
         throw Error(ErrorKind::kInvalidParameter,
                     "timestamp " + format_timestamp(time) + " lies too far ahead",
                     "It is " + format_timestamp(now) + " now, and at most " +
-                        std::to_string(max_lead_seconds) + " seconds ahead are taken.",
+                        format_lead(max_lead_seconds) + " ahead is taken.",
                     "The setting meter.max_event_lead says how far.");
 }
 

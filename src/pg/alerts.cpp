@@ -42,8 +42,8 @@ void check_positive(Datum number, const char* argument) {
     }
     if (!good)
         throw Error(ErrorKind::kInvalidParameter,
-                    std::string(argument) + " must be above 0, not " + text, {},
-                    "It is below 10^30, with at most 18 decimals.");
+                    std::string(argument) + ": " + text + " is out of bounds", {},
+                    "Numbers are above 0 and below 10^30, with at most 18 decimals.");
 }
 
 // A numeric[] argument, checked; absent is an empty one.
@@ -60,8 +60,15 @@ Datum read_numbers(FunctionCallInfo fcinfo, int index, const char* argument, int
     if (*count > kMostThresholds)
         throw Error(ErrorKind::kInvalidParameter, std::string(argument) + " has more than " +
                                                       std::to_string(kMostThresholds) + " numbers");
-    for (int i = 0; i < *count; ++i)
+    for (int i = 0; i < *count; ++i) {
         check_positive(numbers[i], argument);
+        for (int j = 0; j < i; ++j)
+            if (DatumGetBool(DirectFunctionCall2(numeric_eq, numbers[i], numbers[j]))) {
+                const char* text = DatumGetCString(DirectFunctionCall1(numeric_out, numbers[i]));
+                throw Error(ErrorKind::kInvalidParameter,
+                            std::string(argument) + " has " + text + " twice");
+            }
+    }
     return PointerGetDatum(array);
 }
 

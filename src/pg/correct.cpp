@@ -64,6 +64,7 @@ namespace {
 
 // Whose event is to be corrected, and why.
 struct Correction {
+    std::string_view event_name;  // the meter
     int32 meter_id;
     Datum user;  // text, detoasted
     std::string_view reason;
@@ -102,7 +103,8 @@ Correction begin_correction(FunctionCallInfo fcinfo, const Call& call, int reaso
                                                       std::to_string(kMaxReason) + " bytes, not " +
                                                       std::to_string(correction.reason.size()));
     correction.role = text_datum(GetUserNameFromId(call.caller, false));
-    correction.meter_id = hold_meter(call.org, text_view(PG_GETARG_DATUM(0)));
+    correction.event_name = text_view(PG_GETARG_DATUM(0));
+    correction.meter_id = hold_meter(call.org, correction.event_name);
     hold_voids();
     return correction;
 }
@@ -121,14 +123,14 @@ void check_within_horizon(const EventPlace& event, int64 horizon) {
 EventPlace find_key(const Correction& correction, std::string_view key) {
     static Statement select = {
         "SELECT event_id, event_timestamp FROM meter.event_key WHERE digest = $1", {UUIDOID}, true};
-    meter::check_name(key, "key");
+    meter::check_name(key, "idempotency");
     const Digest digest = key_digest(correction.meter_id, text_view(correction.user), key);
     const Datum values[] = {uuid_datum(digest)};
     if (run(select, values, nullptr, Run::kWrite) == 0)
-        throw Error(ErrorKind::kUndefinedObject, "there is no event with idempotency key " +
-                                                     quote_for_message(key) + " of user " +
-                                                     quote_for_message(text_view(correction.user)) +
-                                                     " in this meter");
+        throw Error(ErrorKind::kUndefinedObject,
+                    "there is no event with idempotency key " + quote_for_message(key) +
+                        " of user " + quote_for_message(text_view(correction.user)) + " in meter " +
+                        quote_for_message(correction.event_name));
     bool null;
     return {DatumGetInt64(result(0, 1, &null)), DatumGetTimestampTz(result(0, 2, &null))};
 }
@@ -160,7 +162,8 @@ NewEvent read_event(const Correction& correction, const EventPlace& place) {
         throw Error(ErrorKind::kUndefinedObject,
                     "there is no event " + std::to_string(place.id) + " of " +
                         format_timestamp(to_unix_micros(place.time)) + " of user " +
-                        quote_for_message(text_view(correction.user)) + " in this meter");
+                        quote_for_message(text_view(correction.user)) + " in meter " +
+                        quote_for_message(correction.event_name));
     bool null;
     NewEvent event{};
     event.id = place.id;
@@ -254,7 +257,9 @@ std::string told(const EventVoid& done) {
 
 [[noreturn]] void refuse_voided(const EventPlace& event, const EventVoid& done) {
     throw Error(ErrorKind::kNotInState, "event " + std::to_string(event.id) + " is voided already",
-                "It was voided " + told(done));
+                "It was voided " + told(done),
+                "To count it after all, record it under a new key. The same void, with the same "
+                "reason, is harmless.");
 }
 
 // Voids the latest version of the event with the key. Returns its id.
@@ -384,6 +389,14 @@ void require_arguments(FunctionCallInfo fcinfo, std::initializer_list<const char
         require_argument(fcinfo, index++, name);
 }
 
+// Raises invalid_parameter_value where the argument reason is null.
+void require_reason(FunctionCallInfo fcinfo, int index) {
+    if (PG_ARGISNULL(index))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("reason must not be null"),
+                        errhint("Say why, as in reason => 'sent twice': it is kept with the "
+                                "correction.")));
+}
+
 }  // namespace
 
 }  // namespace meter::pg
@@ -391,7 +404,8 @@ void require_arguments(FunctionCallInfo fcinfo, std::initializer_list<const char
 using namespace meter::pg;
 
 METER_FUNCTION(meter_void_event) {
-    require_arguments(fcinfo, {"event_name", "user_id", "key", "reason"});
+    require_arguments(fcinfo, {"event_name", "user_id", "idempotency"});
+    require_reason(fcinfo, 3);
     PreventCommandIfReadOnly("meter.void_event()");
     const Call call = begin_call(Privilege::kAdmin, "void events");
     const Correction correction = begin_correction(fcinfo, call, 3);
@@ -401,7 +415,8 @@ METER_FUNCTION(meter_void_event) {
 }
 
 METER_FUNCTION(meter_void_event_by_id) {
-    require_arguments(fcinfo, {"event_name", "user_id", "event_id", "event_time", "reason"});
+    require_arguments(fcinfo, {"event_name", "user_id", "event_id", "event_time"});
+    require_reason(fcinfo, 4);
     PreventCommandIfReadOnly("meter.void_event()");
     const Call call = begin_call(Privilege::kAdmin, "void events");
     const Correction correction = begin_correction(fcinfo, call, 4);
@@ -413,8 +428,8 @@ METER_FUNCTION(meter_void_event_by_id) {
 }
 
 METER_FUNCTION(meter_amend_event) {
-    require_arguments(fcinfo, {"event_name", "user_id", "key"});
-    require_argument(fcinfo, kReason, "reason");
+    require_arguments(fcinfo, {"event_name", "user_id", "idempotency"});
+    require_reason(fcinfo, kReason);
     PreventCommandIfReadOnly("meter.amend_event()");
     const Call call = begin_call(Privilege::kAdmin, "amend events");
     const Correction correction = begin_correction(fcinfo, call, kReason);

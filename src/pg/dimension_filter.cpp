@@ -50,7 +50,8 @@ Datum read_filter_values(JsonbIterator** iterator, JsonbIteratorToken token, Jso
 
 }  // namespace
 
-void check_dimension(const MeterDefinition& meter, std::string_view name, const char* argument) {
+void check_dimension(const MeterDefinition& meter, std::string_view name, const char* argument,
+                     const char* advice) {
     if (meter.dimension_count == 0)
         check_dimension_name(name);
     if (meter.dimension_count == 0 || meter.declares(name))
@@ -62,7 +63,8 @@ void check_dimension(const MeterDefinition& meter, std::string_view name, const 
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                     errmsg("%s: dimension \"%s\" is not declared by meter \"%s\"", argument,
                            shown(name), shown(meter.event_name)),
-                    errhint("The meter declares %s.", declared.data)));
+                    errhint("The meter declares %s.%s%s", declared.data,
+                            advice == nullptr ? "" : " ", advice == nullptr ? "" : advice)));
 }
 
 void read_filters(Jsonb* filter, const MeterDefinition& meter, DimensionFilters* filters) {

@@ -28,8 +28,9 @@ struct DimensionFilters {
 };
 
 // Raises invalid_parameter_value where `name`, given in `argument`, cannot be a dimension of the
-// meter.
-void check_dimension(const MeterDefinition& meter, std::string_view name, const char* argument);
+// meter; the hint ends with `advice`, if there is any.
+void check_dimension(const MeterDefinition& meter, std::string_view name, const char* argument,
+                     const char* advice = nullptr);
 
 // Reads the argument filter, a JSON object whose members are scalars or arrays of scalars. Raises
 // invalid_parameter_value where it is none, or names what the meter does not declare.

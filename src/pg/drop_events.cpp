@@ -285,9 +285,12 @@ METER_FUNCTION(meter_drop_events) {
         event_count += delete_rows(partitions.cut[i], "timestamp", until);
     release_retention_lock();
     ereport(NOTICE, (errmsg("dropped all events before %s", timestamptz_to_str(until)),
-                     errdetail("%d partitions, %llu events of others, %llu keys.", dropped,
+                     errdetail("%d %s, %llu %s of others, %llu %s.", dropped,
+                               dropped == 1 ? "partition" : "partitions",
                                static_cast<unsigned long long>(event_count),
-                               static_cast<unsigned long long>(key_count))));
+                               event_count == 1 ? "event" : "events",
+                               static_cast<unsigned long long>(key_count),
+                               key_count == 1 ? "key" : "keys")));
     SPI_finish();
     PG_RETURN_VOID();
 }

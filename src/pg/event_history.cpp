@@ -6,6 +6,7 @@
 #include "core/dimensions.hpp"
 #include "core/error.hpp"
 #include "core/text.hpp"
+#include "core/timestamp.hpp"
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/cells.hpp"
@@ -34,13 +35,20 @@ namespace {
     "LEFT JOIN meter.event_void v ON v.user_id = $2 AND v.meter_id = $1 "                         \
     "AND v.event_timestamp = version.at AND v.event_id = version.id ORDER BY version.n"
 
-// Lists the versions into `set`; raises undefined_object where there is none.
-void list_versions(Statement& statement, const Datum* values, const SetResult& set) {
+// Lists the versions into `set`. False: there is none.
+bool list_versions(Statement& statement, const Datum* values, const SetResult& set) {
     if (run(statement, values, nullptr, Run::kCaller) == 0)
-        throw Error(ErrorKind::kUndefinedObject, "there is no such event of user " +
-                                                     quote_for_message(text_view(values[1])) +
-                                                     " in this meter");
+        return false;
     put_spi_rows(set);
+    return true;
+}
+
+// Raises undefined_object; `event` says which was asked for.
+[[noreturn]] void raise_no_event(const std::string& event, Datum user,
+                                 std::string_view event_name) {
+    throw Error(ErrorKind::kUndefinedObject, "there is no event " + event + " of user " +
+                                                 quote_for_message(text_view(user)) + " in meter " +
+                                                 quote_for_message(event_name));
 }
 
 }  // namespace
@@ -52,7 +60,7 @@ using namespace meter::pg;
 METER_FUNCTION(meter_event_history) {
     require_argument(fcinfo, 0, "event_name");
     require_argument(fcinfo, 1, "user_id");
-    require_argument(fcinfo, 2, "key");
+    require_argument(fcinfo, 2, "idempotency");
     const SetResult set = begin_set(fcinfo);
     const Call call = begin_call(Privilege::kRead, "list events");
     static Statement select = {
@@ -60,13 +68,15 @@ METER_FUNCTION(meter_event_history) {
                       "WHERE k.digest = $3"),
         {INT4OID, TEXTOID, UUIDOID},
         true};
-    const int32 meter_id = require_meter(call.org, text_view(PG_GETARG_DATUM(0))).id;
+    const std::string_view event_name = text_view(PG_GETARG_DATUM(0));
+    const int32 meter_id = require_meter(call.org, event_name).id;
     const Datum user = PointerGetDatum(PG_GETARG_TEXT_PP(1));
     const std::string_view key = text_view(PG_GETARG_DATUM(2));
-    meter::check_name(key, "key");
+    meter::check_name(key, "idempotency");
     const meter::Digest digest = meter::key_digest(meter_id, text_view(user), key);
     const Datum values[] = {Int32GetDatum(meter_id), user, uuid_datum(digest)};
-    list_versions(select, values, set);
+    if (!list_versions(select, values, set))
+        raise_no_event("with idempotency key " + meter::quote_for_message(key), user, event_name);
     end_call(call);
     return static_cast<Datum>(0);
 }
@@ -80,10 +90,16 @@ METER_FUNCTION(meter_event_history_by_id) {
     const Call call = begin_call(Privilege::kRead, "list events");
     static Statement select = {
         METER_HISTORY("$3 AS id, $4 AS at"), {INT4OID, TEXTOID, INT8OID, TIMESTAMPTZOID}, true};
-    const int32 meter_id = require_meter(call.org, text_view(PG_GETARG_DATUM(0))).id;
+    const std::string_view event_name = text_view(PG_GETARG_DATUM(0));
+    const int32 meter_id = require_meter(call.org, event_name).id;
     const Datum values[] = {Int32GetDatum(meter_id), PointerGetDatum(PG_GETARG_TEXT_PP(1)),
                             PG_GETARG_DATUM(2), PG_GETARG_DATUM(3)};
-    list_versions(select, values, set);
+    const TimestampTz at = PG_GETARG_TIMESTAMPTZ(3);
+    if (!list_versions(select, values, set))
+        raise_no_event(std::to_string(PG_GETARG_INT64(2)) + " of " +
+                           (TIMESTAMP_NOT_FINITE(at) ? timestamptz_to_str(at)
+                                                     : meter::format_timestamp(to_unix_micros(at))),
+                       values[1], event_name);
     end_call(call);
     return static_cast<Datum>(0);
 }

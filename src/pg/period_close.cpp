@@ -203,6 +203,42 @@ int64 write_statements(const Closing& closing, TimestampTz end, Datum role) {
     return DatumGetInt64(result(0, 1, &null));
 }
 
+// Raises invalid_parameter_value unless a period can end there.
+void check_period_end(TimestampTz end) {
+    if (TIMESTAMP_NOT_FINITE(end) || to_unix_micros(end) <= meter::kMinEventTime)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("period_end %s is out of range", timestamptz_to_str(end)),
+                        errhint("A period ends after the start of 1970, and at the latest now.")));
+    if (end > GetCurrentStatementStartTimestamp())
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("period_end %s lies in the future", timestamptz_to_str(end)),
+                        errhint("A period is closed once it is over.")));
+}
+
+// Tells of the meters whose level has just been averaged over the time since 1970: their first
+// period, which nobody means to bill.
+void tell_averages_since_1970(const Closing& closing, TimestampTz end) {
+    static Statement select = {
+        "SELECT m.event_name FROM meter.period_close c JOIN meter.meter m ON m.id = c.meter_id "
+        "WHERE c.meter_id = ANY ($1) AND c.period_start = timestamptz '1970-01-01 00:00+00' "
+        "AND c.period_end = $2 AND c.aggregation = 'weighted_sum' AND c.event_count > 0 "
+        "ORDER BY m.event_name",
+        {INT4ARRAYOID, TIMESTAMPTZOID}};
+    const Datum values[] = {id_array(closing), TimestampTzGetDatum(end)};
+    const uint64 count = run(select, values, nullptr, Run::kWrite);
+    for (uint64 row = 0; row < count; ++row) {
+        bool null;
+        ereport(NOTICE,
+                (errmsg("the first statement of meter \"%s\" has averages since 1970",
+                        shown(text_view(result(row, 1, &null)))),
+                 errdetail("The first period of a meter begins in 1970, and its aggregation is "
+                           "weighted_sum."),
+                 errhint("Roll back where you can, and close the time before the first period "
+                         "that you bill by itself, with the start of that period as "
+                         "period_end.")));
+    }
+}
+
 // Whether a closed period c cannot be told once the events before $1 are gone: cells answer for
 // whole months in UTC for certain.
 #define METER_CUT_OFF                                                        \
@@ -303,10 +339,7 @@ METER_FUNCTION(meter_close_period) {
     require_read_committed("close a period");
     require_no_subscription("close a period");
     const TimestampTz end = PG_GETARG_TIMESTAMPTZ(0);
-    if (TIMESTAMP_NOT_FINITE(end) || to_unix_micros(end) <= meter::kMinEventTime ||
-        end > GetCurrentStatementStartTimestamp())
-        throw Error(ErrorKind::kInvalidParameter, "period_end must lie between 1970 and now", {},
-                    "A period is closed once it is over.");
+    check_period_end(end);
     // Before the snapshot, so that no user is renamed meanwhile.
     LockRelationOid(period_close_table(), RowExclusiveLock);
     Closing closing = lock_meters(call, fcinfo, 1);
@@ -316,6 +349,7 @@ METER_FUNCTION(meter_close_period) {
         const int level = enter_org(call);
         rows = write_statements(closing, end, text_datum(GetUserNameFromId(call.caller, false)));
         leave_org(level);
+        tell_averages_since_1970(closing, end);
     }
     end_call(call);
     PG_RETURN_INT64(rows);

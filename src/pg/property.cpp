@@ -29,7 +29,7 @@ Property read_property(std::string_view text, const MeterDefinition& meter) {
         check_name(name, "property: the name in metadata");
         return {Property::Kind::kMetadata, text_datum(name)};
     }
-    check_dimension(meter, text, "property");
+    check_dimension(meter, text, "property", "A property may also be user_id, or metadata.NAME.");
     return {Property::Kind::kDimension, text_datum(text)};
 }
 

@@ -331,8 +331,11 @@ void answer_usage(FunctionCallInfo fcinfo, const SetResult& set, std::string_vie
     if (digest)
         require_digests(*question->aggregation);
     else
-        question->rounding =
-            read_rounding(fcinfo, kRounding, kRoundingPrecision, rounding_of(*meter));
+        // A meter is rounded as its own aggregation needs it: an average of what it sums, or how
+        // many users there were, is another number.
+        question->rounding = read_rounding(
+            fcinfo, kRounding, kRoundingPrecision,
+            question->aggregation->name == meter->aggregation ? rounding_of(*meter) : Rounding{});
     if (question->aggregation->kind == Aggregation::Kind::kUnique) {
         const std::string_view property = text_or(fcinfo, kProperty, meter->property);
         if (property.empty())

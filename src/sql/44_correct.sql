@@ -1,6 +1,6 @@
 -- Voiding and amending events.
 
-CREATE FUNCTION meter.void_event(event_name text, user_id text, key text, reason text) RETURNS bigint
+CREATE FUNCTION meter.void_event(event_name text, user_id text, idempotency text, reason text) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'meter_void_event';
 REVOKE ALL ON FUNCTION meter.void_event(text, text, text, text) FROM PUBLIC;
@@ -18,7 +18,7 @@ COMMENT ON FUNCTION meter.void_event(text, text, bigint, timestamptz, text) IS
 CREATE FUNCTION meter.amend_event(
     event_name text,
     user_id text,
-    key text,
+    idempotency text,
     value numeric DEFAULT NULL,
     dimensions jsonb DEFAULT NULL,
     event_time timestamptz DEFAULT NULL,
@@ -31,7 +31,7 @@ REVOKE ALL ON FUNCTION meter.amend_event(text, text, text, numeric, jsonb, times
 COMMENT ON FUNCTION meter.amend_event(text, text, text, numeric, jsonb, timestamptz, jsonb, text) IS
 'replaces the event with an idempotency key: voids the latest version, and records another that differs in what is given; null: as it was. The reason is required. Returns the new version''s id; the same again is harmless';
 
-CREATE FUNCTION meter.event_history(event_name text, user_id text, key text) RETURNS TABLE (
+CREATE FUNCTION meter.event_history(event_name text, user_id text, idempotency text) RETURNS TABLE (
     version integer,
     event_id bigint,
     "timestamp" timestamptz,

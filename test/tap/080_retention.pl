@@ -146,7 +146,7 @@ is($sql->($till_may), $before_crash, 'usage is what it was');
 ($status, $out, $err) = $node->psql('postgres', "SELECT meter.record_event('tokens', 'u1', 1, idempotency => 'k1', event_time => '2025-01-01 00:40Z')");
 like($err, qr/lies before the retention horizon/, 'a retry whose key is gone is refused');
 ($status, $out, $err) = $node->psql('postgres', "CALL meter.drop_events('2025-02-10 07:30Z')");
-like($err, qr/DETAIL:  1 partitions, \d+ events of others, 0 keys/, 'run again, it goes on');
+like($err, qr/DETAIL:  1 partition, \d+ events of others, 0 keys/, 'run again, it goes on');
 is($sql->("SELECT count(*) FROM meter.meter_event WHERE \"timestamp\" < '2025-02-10 07:30Z'"), 0, 'then they are gone');
 is($sql->($till_may), $before_crash, 'and usage is what it was');
 is($sql->("SELECT count(*) FROM meter.event_key k WHERE NOT EXISTS (SELECT FROM meter.meter_event e WHERE e.id = k.event_id)"), 0, 'and no key is left without its event');

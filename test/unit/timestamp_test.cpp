@@ -96,5 +96,25 @@ TEST(ParseTimestamp, RefusesATimeWithoutAZone) {
     }
 }
 
+TEST(CheckEventTime, TellsHowFarAheadIsTaken) {
+    constexpr std::int64_t now = 1'769'903'999'000'000;
+    for (const auto& [lead, told] : {std::pair{86'400, "at most 1 day ahead"},
+                                     {7 * 86'400, "at most 7 days ahead"},
+                                     {7'200, "at most 2 hours ahead"},
+                                     {60, "at most 1 minute ahead"},
+                                     {90, "at most 90 seconds ahead"},
+                                     {1, "at most 1 second ahead"},
+                                     {0, "at most 0 seconds ahead"}}) {
+        check_event_time(now + lead * 1'000'000LL, now, lead);
+        try {
+            check_event_time(now + lead * 1'000'000LL + 1, now, lead);
+            ADD_FAILURE() << told;
+        } catch (const Error& error) {
+            EXPECT_EQ(error.kind, ErrorKind::kInvalidParameter);
+            EXPECT_NE(error.detail.find(told), std::string::npos) << error.detail;
+        }
+    }
+}
+
 }  // namespace
 }  // namespace meter
