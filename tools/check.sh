@@ -28,11 +28,11 @@ check_one() {
 }
 
 check_main() {
-    local groups=(lint unit regress isolation tap) group
+    local groups=(lint unit regress isolation tap demo) group
     case ${1:-} in
         '') ;;
         fast) METER_FAST=yes && shift ;;
-        lint | unit | regress | isolation | tap) groups=("$1") && shift ;;
+        lint | unit | regress | isolation | tap | demo) groups=("$1") && shift ;;
         *)
             usage >&2
             exit 2
@@ -44,7 +44,7 @@ check_main() {
     choose_build_directory
     for group in "${groups[@]}"; do
         case $group in
-            regress | isolation | tap)
+            regress | isolation | tap | demo)
                 if [ -z "${METER_SANDBOX:-}" ]; then
                     METER_SANDBOX=ready
                     prepare_sandbox || METER_SANDBOX=broken

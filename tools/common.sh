@@ -124,6 +124,7 @@ clean_up() {
             done
         done
     fi
+    [ -z "${METER_PROMPT:-}" ] || kill -TERM "$METER_PROMPT" 2>/dev/null
     if [ -n "$METER_RESTORE" ]; then
         as_root mv -f "$METER_RESTORE.meter-saved" "$METER_RESTORE"
     fi

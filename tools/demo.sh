@@ -1,28 +1,81 @@
 # shellcheck shell=bash
-# A throw-away server on which demo/demo.sql runs. Sourced by ./meter.
+# A throw-away server: demo/demo.sql runs on it, or it has a prompt. Sourced by ./meter.
+
+METER_SOCKET= # the server's directory; other settings are in as_client
+METER_PROMPT= # the pid of the prompt that is open
 
 demo_main() {
     [ $# -eq 0 ] || { usage >&2 && exit 2; }
+    start_throw_away
+    local status=0
+    run_shown "the demo: demo/demo.sql" "$METER_TMP/log/demo" run_demo postgres || status=$?
+    step "stopping the server and removing $METER_TMP"
+    return "$status"
+}
+
+# A prompt, or what stands on the standard input.
+psql_main() {
+    [ $# -eq 0 ] || { usage >&2 && exit 2; }
+    start_throw_away
+    run_job "running the demo in the database demo" "$METER_TMP/log/demo" make_demo_database || {
+        cat "$METER_TMP/log/demo"
+        die "the demo failed"
+    }
+    step "psql: an empty database, for what README.md shows; \\c demo has the demo's data; \\q ends it all"
+    local status=0
+    open_prompt || status=$?
+    step "stopping the server and removing $METER_TMP"
+    return "$status"
+}
+
+start_throw_away() {
     make_temporary_directory
     provide_packages
     choose_user
     choose_build_directory
     prepare_sandbox || die "the build failed"
-    local data=$METER_TMP/run/data socket=$METER_TMP/run
-    run_job "starting a throw-away server" "$METER_TMP/log/server" start_demo_server "$data" "$socket" || {
+    METER_SOCKET=$METER_TMP/run
+    run_job "starting a throw-away server" "$METER_TMP/log/server" start_demo_server || {
         cat "$METER_TMP/log/server"
         die "the server did not start"
     }
-    local status=0
-    run_shown "the demo: demo/demo.sql" "$METER_TMP/log/demo" as_tester psql -X -q -v ON_ERROR_STOP=1 \
-        -h "$socket" -d postgres -P pager=off -f "$METER_TMP/source/demo/demo.sql" || status=$?
-    step "stopping the server and removing $METER_TMP"
-    return "$status"
 }
 
 start_demo_server() {
-    local data=$1 socket=$2
-    as_tester initdb -D "$data" -A trust --encoding=UTF8 --no-locale --no-sync &&
+    local data=$METER_SOCKET/data
+    as_tester initdb -D "$data" -A trust --encoding=UTF8 --no-locale --no-sync -U postgres &&
         as_tester pg_ctl -D "$data" -w -l "$data/server.log" \
-            -o "-c listen_addresses='' -c unix_socket_directories='$socket' -c fsync=off -c timezone=UTC" start
+            -o "-c listen_addresses='' -c unix_socket_directories='$METER_SOCKET' -c fsync=off -c timezone=UTC" start
+}
+
+# Runs psql in a database, $1; the rest are its arguments.
+as_client() {
+    local database=$1
+    shift
+    as_tester env TERM="${TERM:-dumb}" PSQL_HISTORY=/dev/null psql -X -h "$METER_SOCKET" -U postgres -d "$database" \
+        -P pager=off "$@"
+}
+
+# From the standard input, lest each error tell of the file's name and line.
+run_demo() {
+    as_client "$1" -q -v ON_ERROR_STOP=1 <"$METER_TMP/source/demo/demo.sql"
+}
+
+make_demo_database() {
+    as_client postgres -q -c 'CREATE DATABASE demo' && run_demo demo
+}
+
+# In the process group of ours, so that it may read the terminal; and in the background, so that a
+# signal to us is heard. What an interrupt does there is psql's affair: it cancels a statement.
+open_prompt() {
+    local status=0
+    trap : INT
+    as_client postgres <&0 &
+    METER_PROMPT=$!
+    while kill -0 "$METER_PROMPT" 2>/dev/null; do
+        wait "$METER_PROMPT" && status=0 || status=$?
+    done
+    METER_PROMPT=
+    trap 'exit 130' INT
+    return "$status"
 }

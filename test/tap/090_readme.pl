@@ -1,9 +1,10 @@
 # README.md, docs/reference.md and docs/corrections.md: what they show is what happens, and the reference knows every
 # object there is.
 #
-# In these two a block fenced as sql is run by psql, in order, each in a session of its own, all
-# of one file in one fresh database. A block fenced as text right after it is its exact output, its
-# error included; without one, the block must succeed. Other blocks are not run.
+# In these a block fenced as sql is run by psql, in order, all of one file in one fresh database:
+# those of README.md in one session, as who reads it straight down would, those of the others each
+# in a session of its own. A block fenced as text right after it is its exact output, its error
+# included; without one, the block must succeed. Other blocks are not run.
 use strict;
 use warnings;
 use Cwd qw(abs_path);
@@ -67,6 +68,20 @@ sub trimmed
 	return $text;
 }
 
+# Runs blocks in one session, errors or not, and returns the output of each.
+sub outputs
+{
+	my ($database, @blocks) = @_;
+	my $end    = '--- the block ends ---';
+	my $sql    = join '', map { "$_->{sql}\\echo '$end'\n" } @blocks;
+	my $output = '';
+	IPC::Run::run([ 'psql', '-X', '-q', '-P', 'pager=off', '-d', $node->connstr($database) ],
+		'<', \$sql, '>&', \$output);
+	my @outputs = split /^$end\n/m, $output, -1;
+	pop @outputs;
+	return @outputs;
+}
+
 # --- the blocks do what is shown
 
 my %text = map { $_ => slurp_file("$source/$_") } @files;
@@ -74,14 +89,14 @@ for my $file ('README.md', 'docs/reference.md', 'docs/corrections.md')
 {
 	my $database = lc($file) =~ s/\W/_/gr;
 	$node->safe_psql('postgres', "CREATE DATABASE $database TEMPLATE template0 ENCODING 'UTF8'");
-	for my $block (blocks($text{$file}))
+	my @blocks   = blocks($text{$file});
+	my @sessions = $file eq 'README.md' ? [@blocks] : map { [$_] } @blocks;
+	my @outputs  = map { outputs($database, @$_) } @sessions;
+	is(scalar @outputs, scalar @blocks, "$file: each block was run");
+	for my $block (@blocks)
 	{
-		my $output = '';
-		IPC::Run::run(
-			[ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-P', 'pager=off',
-				'-d', $node->connstr($database) ],
-			'<', \$block->{sql}, '>&', \$output);
-		my $failed = $? != 0;
+		my $output = shift @outputs // '';
+		my $failed = $output =~ /^(ERROR|FATAL): /m;
 		my $name   = "$file, line $block->{line}";
 		if (defined $block->{output})
 		{
