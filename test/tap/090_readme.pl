@@ -201,6 +201,38 @@ for (split /\n/, $relations)
 			"docs/reference.md describes the column meter.$name.$column");
 	}
 }
+
+# --- docs/access.md and the reference say who may call what
+
+my %granted;
+$node->safe_psql('postgres', 'CREATE ROLE r_none');
+for my $privilege (qw(reader writer admin))
+{
+	$node->safe_psql('postgres', "CREATE ROLE r_$privilege; SELECT meter.grant_access('r_$privilege', '$privilege')");
+	my ($row) = $reference =~ /^\| `$privilege` \|(.*)\|$/m;
+	my %named = map { $_ => 1 } ($row // '') =~ /`(\w+)`/g;
+	delete @named{qw(org event_load event_load_json)};
+	%named = (%named, %granted) if $privilege eq 'admin';
+	my %may = map { $_ => 1 } split /\n/, $node->safe_psql('postgres', <<"SQL");
+SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'meter'::regnamespace
+AND has_function_privilege('r_$privilege', oid, 'EXECUTE') AND NOT has_function_privilege('r_none', oid, 'EXECUTE')
+SQL
+	is(join(' ', sort keys %named), join(' ', sort keys %may), "docs/reference.md says what a $privilege may call");
+	%granted = (%granted, %may);
+}
+my $access = $text{'docs/access.md'};
+for my $name (sort keys %granted)
+{
+	ok($access =~ /^\|[^|]*`\Q$name\E`/m, "docs/access.md has $name in its table");
+}
+for my $relation (split /\n/, $node->safe_psql('postgres', <<'SQL'))
+SELECT relname FROM pg_class WHERE relnamespace = 'meter'::regnamespace AND relkind IN ('r', 'p', 'v')
+AND relname !~ '^(meter_event_|rollup_)'
+SQL
+{
+	ok($access =~ /^\|[^|]*`\Q$relation\E`/m, "docs/access.md has $relation in its table");
+}
+
 my $types = $node->safe_psql('postgres', <<'SQL');
 SELECT t.typname FROM pg_depend AS d JOIN pg_type AS t ON t.oid = d.objid
 WHERE d.deptype = 'e' AND d.classid = 'pg_type'::regclass AND t.typrelid = 0 AND t.typelem = 0
