@@ -82,10 +82,10 @@ SELECT 'meters: ' || count(*) FROM meter.list_meters();
 \c demo
 SELECT 'alice: ' || value FROM meter.usage('llm.tokens', '2025-03-01', '2025-04-01', 'alice');
 SQL
-    grep -q 'meters: 0' "$DEMO_LOG" && grep -q 'alice: 524200' "$DEMO_LOG" || {
+    if ! grep -q 'meters: 0' "$DEMO_LOG" || ! grep -q 'alice: 524200' "$DEMO_LOG"; then
         cat "$DEMO_LOG"
         return 1
-    }
+    fi
 }
 
 # Waits for a line of the log.
