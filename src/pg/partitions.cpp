@@ -373,8 +373,8 @@ METER_FUNCTION(meter_empty_default_partition) {
             const year_month month = nth_month(months.months[i]);
             const int64 moved = move_month(month);
             if (moved >= 0)
-                ereport(NOTICE, (errmsg("moved %lld events to meter.%s",
-                                        static_cast<long long>(moved), name_of(month))));
+                ereport(NOTICE, (errmsg("moved %lld %s to meter.%s", static_cast<long long>(moved),
+                                        moved == 1 ? "event" : "events", name_of(month))));
         }
         end_call(call);
         PopActiveSnapshot();
