@@ -118,8 +118,10 @@ ends_by_signal() {
     kill -TERM "$pid"
     wait "$pid"
     [ $? -eq 143 ] || { echo "it did not end by the signal" && status=1; }
+    # It has not come to the end of what it reads.
+    leaves_nothing "$directory" || status=1
     exec 4>&-
-    leaves_nothing "$directory" && return "$status"
+    return "$status"
 }
 
 hears_an_interrupt() {

@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # A throw-away server: demo/demo.sql runs on it, or it has a prompt. Sourced by ./meter.
 
-METER_SOCKET= # the server's directory; other settings are in as_client
-METER_PROMPT= # the pid of the prompt that is open
+METER_SOCKET= # the server's directory
+METER_CLIENT=() # psql, as a command, but for the database
+METER_PROMPT= # the pid of the psql that has the prompt
 
 demo_main() {
     [ $# -eq 0 ] || { usage >&2 && exit 2; }
@@ -35,6 +36,7 @@ start_throw_away() {
     choose_build_directory
     prepare_sandbox || die "the build failed"
     METER_SOCKET=$METER_TMP/run
+    METER_CLIENT=(env TERM="${TERM:-dumb}" PSQL_HISTORY=/dev/null psql -X -h "$METER_SOCKET" -U postgres -P pager=off)
     run_job "starting a throw-away server" "$METER_TMP/log/server" start_demo_server || {
         cat "$METER_TMP/log/server"
         die "the server did not start"
@@ -48,21 +50,13 @@ start_demo_server() {
             -o "-c listen_addresses='' -c unix_socket_directories='$METER_SOCKET' -c fsync=off -c timezone=UTC" start
 }
 
-# Runs psql in a database, $1; the rest are its arguments.
-as_client() {
-    local database=$1
-    shift
-    as_tester env TERM="${TERM:-dumb}" PSQL_HISTORY=/dev/null psql -X -h "$METER_SOCKET" -U postgres -d "$database" \
-        -P pager=off "$@"
-}
-
-# From the standard input, lest each error tell of the file's name and line.
+# In a database, $1. From the standard input, lest each error tell of the file's name and line.
 run_demo() {
-    as_client "$1" -q -v ON_ERROR_STOP=1 <"$METER_TMP/source/demo/demo.sql"
+    as_tester "${METER_CLIENT[@]}" -d "$1" -q -v ON_ERROR_STOP=1 <"$METER_TMP/source/demo/demo.sql"
 }
 
 make_demo_database() {
-    as_client postgres -q -c 'CREATE DATABASE demo' && run_demo demo
+    as_tester "${METER_CLIENT[@]}" -d postgres -q -c 'CREATE DATABASE demo' && run_demo demo
 }
 
 # In the process group of ours, so that it may read the terminal; and in the background, so that a
@@ -70,7 +64,7 @@ make_demo_database() {
 open_prompt() {
     local status=0
     trap : INT
-    as_client postgres <&0 &
+    become_tester "${METER_CLIENT[@]}" -d postgres <&0 &
     METER_PROMPT=$!
     while kill -0 "$METER_PROMPT" 2>/dev/null; do
         wait "$METER_PROMPT" && status=0 || status=$?

@@ -26,6 +26,11 @@ choose_user() {
 
 # Runs a command as that user, with nothing of our environment that could lead it elsewhere.
 as_tester() {
+    (become_tester "$@")
+}
+
+# The same in place of this shell.
+become_tester() {
     local switch=() environment=(
         HOME="$METER_TMP/run" TMPDIR="$METER_TMP/run" LC_ALL=C TZ=UTC PSQLRC=/dev/null PGSYSCONFDIR="$METER_TMP"
         PATH="${METER_BIN:+$METER_BIN:}/usr/local/bin:/usr/bin:/bin"
@@ -34,7 +39,7 @@ as_tester() {
     [ -z "${PG_TEST_TIMEOUT_DEFAULT:-}" ] || environment+=(PG_TEST_TIMEOUT_DEFAULT="$PG_TEST_TIMEOUT_DEFAULT")
     [ -z "$METER_USER" ] || switch=(setpriv --reuid="$METER_USER"
         --regid="$(id -g "$METER_USER")" --init-groups)
-    (cd "$METER_TMP/run" && exec "${switch[@]}" env -i "${environment[@]}" "$@")
+    cd "$METER_TMP/run" && exec "${switch[@]}" env -i "${environment[@]}" "$@"
 }
 
 # The directory for what is built: kept in the checkout, so that the next run is quick. In the
