@@ -77,7 +77,8 @@ leaves_nothing() {
 
 shows_the_demo() {
     run_meter "$1" demo </dev/null || return
-    sed -n '/^== the demo:/,/^== stopping/{/^==/d;p}' "$DEMO_LOG" | diff "$METER_ROOT/demo/demo.out" -
+    # Where the machine is busy, how long it has been at it is said as well.
+    sed -n '/^== the demo:/,/^== stopping/{/^==/d;/^   \.\.\. the demo/d;p}' "$DEMO_LOG" | diff "$METER_ROOT/demo/demo.out" -
 }
 
 has_both_databases() {
