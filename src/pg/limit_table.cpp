@@ -48,8 +48,11 @@ bool is_plain(Relation relation) {
     const FormData_pg_class* table = relation->rd_rel;
     const TupleDesc descriptor = RelationGetDescr(relation);
     constexpr AclMode kRights = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
+    // Whether an update may be published, where no key identifies the row, is the executor's
+    // matter.
     if (table->relkind != RELKIND_RELATION || table->relam != HEAP_TABLE_AM_OID ||
-        relation->trigdesc != nullptr || relation->rd_rules != nullptr || table->relrowsecurity ||
+        table->relreplident != REPLICA_IDENTITY_DEFAULT || relation->trigdesc != nullptr ||
+        relation->rd_rules != nullptr || table->relrowsecurity ||
         (descriptor->constr != nullptr && descriptor->constr->num_check != 0) ||
         descriptor->natts != kColumns)
         return false;
@@ -136,14 +139,16 @@ bool find_row(Look* look) {
 // Locks the row that was found, in its latest version, waiting for those who are about to change
 // it. False: look again.
 bool lock_row(Look* look) {
-    if (TransactionIdIsValid(look->snapshot.xmin)) {
+    const TransactionId writer = look->snapshot.xmin;
+    ItemPointerData tid = look->found->tts_tid;
+    // Who waits has no page pinned: VACUUM may need it to itself.
+    ExecClearTuple(look->found);
+    index_rescan(look->scan, look->keys, lengthof(kKey), nullptr, 0);
+    if (TransactionIdIsValid(writer)) {
         // It is about to be there. Whoever writes it may have a version before it, too.
-        const TransactionId writer = look->snapshot.xmin;
-        ExecClearTuple(look->found);
         XactLockTableWait(writer, look->relation, nullptr, XLTW_None);
         return false;
     }
-    ItemPointerData tid = look->found->tts_tid;
     TM_FailureData failure;
     return table_tuple_lock(look->relation, &tid, GetActiveSnapshot(), look->found,
                             GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitBlock,
