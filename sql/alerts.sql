@@ -2,7 +2,7 @@
 \pset format unaligned
 SET timezone = 'UTC';
 SET datestyle = 'ISO, MDY';
-TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;
+TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.alert_recheck, meter.event_void RESTART IDENTITY;
 CREATE OR REPLACE FUNCTION try(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE answer text; hint text;
 BEGIN
@@ -23,7 +23,7 @@ LANGUAGE sql AS $$
     SELECT event_name, user_id, name, period_start::text, kind, threshold, amount, trim_scale(usage) FROM
         (SELECT *, setval('seen', id) FROM meter.list_alerts(after_id => (SELECT last_value FROM seen), max_rows => 10000)) a ORDER BY id $$;
 SELECT (meter.create_meter(name, aggregation)).id FROM (VALUES ('tokens', 'sum'), ('calls', 'count'), ('level', 'last')) m (name, aggregation);
-SELECT meter_id, user_id, name, thresholds, percents, recurring, period, time_zone, evaluated
+SELECT meter_id, user_id, name, thresholds, percents, recurring, period, time_zone
     FROM meter.set_alert('tokens', NULL, 'spend', '{30,10,50}', recurring => 100);
 
 -- 33, then 351: each once, and the step beyond the greatest.

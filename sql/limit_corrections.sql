@@ -29,9 +29,11 @@ SELECT c.period, c.period_start, trim_scale(c.usage) AS usage, trim_scale(c.usag
     LATERAL meter.usage('tokens', c.period_start, c.period_start + CASE c.period WHEN 'd' THEN interval '1 day' ELSE interval '1 month' END, c.user_id) u ORDER BY 1, 2;
 SELECT meter.record_event('tokens', 'ann', 8, '{}', 'five', '2026-03-05Z') > 0 AS recorded;
 SELECT meter.record_event('tokens', 'ann', 1, '{}', 'six', '2026-03-06Z');
--- Of a user without a counter yet, too: it is made of what there is.
+-- Of a user without a counter yet, too: none is made until somebody needs it, of what there is then.
 DELETE FROM meter.limit_usage;
 SELECT meter.void_event('tokens', 'ann', 'five', 'test') > 0 AS voided;
+SELECT count(*) FROM meter.limit_usage;
+SELECT meter.record_event('tokens', 'ann', 0, '{}', 'seven', '2026-03-05Z') > 0 AS recorded;
 SELECT c.period, c.period_start, trim_scale(c.usage) AS usage, trim_scale(c.usage) = u.value AS exact FROM meter.limit_usage c,
     LATERAL meter.usage('tokens', c.period_start, c.period_start + CASE c.period WHEN 'd' THEN interval '1 day' ELSE interval '1 month' END, c.user_id) u ORDER BY 1, 2;
 TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;

@@ -138,6 +138,15 @@ SELECT status, count(*) FROM meter.record_events((SELECT jsonb_agg(jsonb_build_o
     'value', 1, 'timestamp', '2020-05-15T12:30:00Z')) FROM generate_series(1, 1000) i)) GROUP BY 1 ORDER BY 1;
 SELECT count(*), min(usage), max(usage), bool_and(exact) FROM counters WHERE user_id ~ '^u[0-9]';
 
+-- Where an update may not be published it is refused, as everywhere.
+ALTER TABLE meter.limit_usage REPLICA IDENTITY NOTHING;
+SET client_min_messages = error;
+CREATE PUBLICATION all_counters FOR TABLE meter.limit_usage;
+SELECT try($$SELECT meter.record_event('tokens', 'u1', 0, event_time => '2020-05-15 12:30:00+00')$$);
+DROP PUBLICATION all_counters;
+RESET client_min_messages;
+ALTER TABLE meter.limit_usage REPLICA IDENTITY DEFAULT;
+
 -- By SQL, where the tables are not written directly; and what a trigger changes counts as stored.
 SET meter.direct_insert = off;
 SELECT try($$SELECT meter.record_event('tokens', 's1', 10, event_time => '2020-05-15 12:30:00+00') > 0$$);
@@ -154,7 +163,24 @@ SELECT try($$SELECT meter.record_event('tokens', 's2', 10, event_time => '2020-0
 SELECT try($$SELECT meter.record_event('tokens', 'nobody', 10, event_time => '2020-05-15 12:30:00+00') > 0$$);
 SELECT status FROM meter.record_events(ARRAY['tokens', 'tokens', 'tokens'], '{s2,nobody,s3}', '{5,8,6}', NULL, NULL, array_fill(:at::timestamptz, '{3}'));
 DROP TRIGGER halve ON meter.meter_event;
+-- Their counters are made anew when they are needed.
 SELECT * FROM counters WHERE user_id IN ('s1', 's2', 's3', 'nobody') ORDER BY 2;
+SELECT try(format('SELECT meter.record_event(''tokens'', %L, 0, event_time => %L) > 0', who, :at)) FROM unnest('{s2,s3,nobody}'::text[]) who;
+SELECT * FROM counters WHERE user_id IN ('s1', 's2', 's3', 'nobody') ORDER BY 2;
+-- Moved to a user and to a month without a counter: nothing counts twice, single, in a batch, or amended.
+CREATE FUNCTION move() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    new.user_id = replace(new.user_id, 'from', 'to'); new."timestamp" = new."timestamp" + interval '1 month'; RETURN new;
+END $$;
+SELECT try($$SELECT meter.record_event('tokens', 'from-3', 4, '{}', 'k', '2020-05-15 12:30:00+00') > 0$$);
+CREATE TRIGGER move BEFORE INSERT ON meter.meter_event FOR EACH ROW EXECUTE FUNCTION move();
+SELECT try($$SELECT meter.record_event('tokens', 'from-1', 4, event_time => '2020-05-15 12:30:00+00') > 0$$);
+SELECT status FROM meter.record_events(array_fill('tokens'::text, '{4}'), '{from-2,from-2,to-2,from-2}', '{1,2,4,1}', NULL, NULL, array_fill(:at::timestamptz, '{4}'));
+SELECT meter.amend_event('tokens', 'from-3', 'k', value => 3, event_time => '2020-06-15 12:30:00+00', reason => 'late') > 0;
+DROP TRIGGER move ON meter.meter_event;
+SELECT try(format('SELECT meter.record_event(''tokens'', %L, 1, event_time => %L) > 0', who || '-' || i, m)) FROM generate_series(1, 3) i,
+    unnest('{from,to}'::text[]) who, unnest('{2020-05-15 12:30:00+00,2020-06-15 12:30:00+00,2020-07-15 12:30:00+00}'::text[]) m;
+SELECT * FROM counters WHERE user_id ~ '^(from|to)-' ORDER BY 2, 4;
 
 -- Within transactions: savepoints, errors, own limits.
 BEGIN;
@@ -178,6 +204,16 @@ SELECT * FROM counters WHERE user_id LIKE 'x%';
 -- Another aggregation counts anew; a level cannot have limits.
 SELECT try($$SELECT meter.set_limit('level', NULL, 5)$$);
 SELECT try($$SELECT meter.update_meter('tokens', aggregation => 'last')$$);
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT try($$SELECT meter.update_meter('tokens', aggregation => 'count')$$);
+SELECT try($$SELECT (meter.update_meter('tokens', currency => 'eur')).currency$$);
+SELECT (meter.create_meter('brief')).event_name;
+ROLLBACK;
+SELECT (meter.create_meter('brief')).event_name, (meter.set_limit('brief', NULL, 1)).amount;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT try($$SELECT meter.drop_meter('brief')$$);
+ROLLBACK;
+SELECT meter.drop_meter('brief');
 SELECT (meter.update_meter('tokens', aggregation => 'count')).aggregation;
 SELECT try($$SELECT meter.record_event('tokens', 'ann', 1000, event_time => '2020-05-15 12:30:00+00') > 0$$);
 SELECT bool_and(exact), count(*) FROM counters WHERE event_name = 'tokens';

@@ -30,6 +30,11 @@ namespace {
 
 constexpr int kMostThresholds = 100;
 
+// Rules of a meter: each that is for every user may make a fold read the usage of each once more,
+// and every fold reads them all.
+constexpr int kMostRulesOfAll = 100;
+constexpr int kMostRules = 1'000;
+
 // Throws unless a number can be reached by usage: above 0, as far as values go.
 void check_positive(Datum number, const char* argument) {
     const std::string text = DatumGetCString(DirectFunctionCall1(numeric_out, number));
@@ -76,6 +81,49 @@ std::string_view text_or(FunctionCallInfo fcinfo, int index, std::string_view ot
     return PG_ARGISNULL(index) ? otherwise : text_view(PG_GETARG_DATUM(index));
 }
 
+// Throws where a meter that is locked for change has as many rules as it may have beside the one
+// called `name`.
+void check_rule_count(int32 meter_id, std::string_view event_name, Datum name, bool of_user) {
+    static Statement count = {
+        "SELECT count(*), count(*) FILTER (WHERE user_id IS NULL) FROM meter.alert_rule "
+        "WHERE meter_id = $1 AND name <> $2",
+        {INT4OID, TEXTOID}};
+    const Datum values[] = {Int32GetDatum(meter_id), name};
+    run(count, values, nullptr, Run::kLatest);
+    bool null;
+    const int64 all = DatumGetInt64(result(0, 1, &null));
+    const int64 of_all = DatumGetInt64(result(0, 2, &null));
+    const std::string meter = "meter " + quote_for_message(event_name);
+    if (all >= kMostRules)
+        throw Error(ErrorKind::kLimitExceeded,
+                    meter + " has " + std::to_string(all) + " alerts already", {},
+                    "A meter has " + std::to_string(kMostRules) +
+                        " at most. Drop some with meter.drop_alert, or give one more thresholds.");
+    if (!of_user && of_all >= kMostRulesOfAll)
+        throw Error(ErrorKind::kLimitExceeded,
+                    meter + " has " + std::to_string(of_all) + " alerts for every user already", {},
+                    "A meter has " + std::to_string(kMostRulesOfAll) +
+                        " of these at most. Drop some with meter.drop_alert, or give one more "
+                        "thresholds.");
+}
+
+// Tells the caller where percentages have no limit that they could be of.
+void notice_missing_limit(int32 meter_id, std::string_view event_name, Datum user,
+                          std::string_view period) {
+    static Statement select = {
+        "SELECT FROM meter.usage_limit WHERE meter_id = $1 AND period = $2 "
+        "AND ($3 IS NULL OR user_id IS NULL OR user_id = $3) LIMIT 1",
+        {INT4OID, TEXTOID, TEXTOID}};
+    const Datum values[] = {Int32GetDatum(meter_id), text_datum(period), user};
+    if (run(select, values, user == 0 ? "  n" : nullptr, Run::kLatest, 1) > 0)
+        return;
+    const char* meter = pnstrdup(event_name.data(), event_name.size());
+    const char* by = pnstrdup(period.data(), period.size());
+    ereport(NOTICE, (errmsg("percentages of meter \"%s\" fire nothing until there is a limit by %s",
+                            meter, by),
+                     errhint("Set one with meter.set_limit; a soft one refuses nothing.")));
+}
+
 }  // namespace
 
 bool has_alerts(int32 meter_id) {
@@ -85,20 +133,33 @@ bool has_alerts(int32 meter_id) {
     return run(select, values, nullptr, Run::kLatest, 1) > 0;
 }
 
-void look_again(int32 meter_id, bool percents_only) {
-    static Statement update = {
-        "UPDATE meter.alert_rule SET evaluated = false WHERE meter_id = $1 "
-        "AND (NOT $2 OR percents <> '{}')",
-        {INT4OID, BOOLOID}};
-    const Datum values[] = {Int32GetDatum(meter_id), BoolGetDatum(percents_only)};
-    run(update, values, nullptr, Run::kWrite);
+void look_at_limit_again(int32 meter_id, Datum user, std::string_view period) {
+    static Statement insert = {
+        "INSERT INTO meter.alert_recheck (meter_id, period, user_id) SELECT $1, $2, $3 "
+        "WHERE EXISTS (SELECT FROM meter.alert_rule WHERE meter_id = $1 AND period = $2 "
+        "AND percents <> '{}')",
+        {INT4OID, TEXTOID, TEXTOID}};
+    const Datum values[] = {Int32GetDatum(meter_id), text_datum(period), user};
+    run(insert, values, user == 0 ? "  n" : nullptr, Run::kWrite);
+}
+
+void look_again(int32 meter_id) {
+    static Statement insert = {
+        "INSERT INTO meter.alert_recheck (meter_id) SELECT $1 "
+        "WHERE EXISTS (SELECT FROM meter.alert_rule WHERE meter_id = $1)",
+        {INT4OID}};
+    const Datum values[] = {Int32GetDatum(meter_id)};
+    run(insert, values, nullptr, Run::kWrite);
 }
 
 void drop_alerts(int32 meter_id) {
     static Statement remove = {
-        "WITH rules AS (DELETE FROM meter.alert_rule WHERE meter_id = $1) "
+        "WITH rules AS (DELETE FROM meter.alert_rule WHERE meter_id = $1), "
+        "rechecks AS (DELETE FROM meter.alert_recheck WHERE meter_id = $1) "
         "DELETE FROM meter.alert WHERE meter_id = $1",
         {INT4OID}};
+    if (has_alerts(meter_id))
+        require_latest("drop a meter that has alerts");
     const Datum values[] = {Int32GetDatum(meter_id)};
     run(remove, values, nullptr, Run::kWrite);
 }
@@ -113,6 +174,15 @@ void rename_alerts(Datum meters, Datum user, Datum replacement) {
         "AND NOT EXISTS (SELECT FROM meter.alert o WHERE o.rule_id = a.rule_id AND o.user_id = $3 "
         "AND o.period_start = a.period_start AND o.kind = a.kind AND o.threshold = a.threshold)",
         {TEXTOID, INT4ARRAYOID, TEXTOID}};
+    // How far a look at all users has come is a name, too: it begins once more.
+    static Statement rename_rechecks = {
+        "UPDATE meter.alert_recheck SET user_id = CASE WHEN user_id = $1 THEN $3 ELSE user_id END, "
+        "after_user = '', problem = NULL WHERE (user_id = $1 OR after_user = $1) "
+        "AND meter_id = ANY ($2)",
+        {TEXTOID, INT4ARRAYOID, TEXTOID}};
+    static Statement remove_rechecks = {
+        "DELETE FROM meter.alert_recheck WHERE user_id = $1 AND meter_id = ANY ($2)",
+        {TEXTOID, INT4ARRAYOID}};
     static Statement remove = {
         "WITH rules AS (DELETE FROM meter.alert_rule WHERE user_id = $1 AND meter_id = ANY ($2)) "
         "DELETE FROM meter.alert WHERE user_id = $1 AND meter_id = ANY ($2)",
@@ -121,7 +191,10 @@ void rename_alerts(Datum meters, Datum user, Datum replacement) {
     if (replacement != 0) {
         run(rename_rules, values, nullptr, Run::kWrite);
         run(rename_fired, values, nullptr, Run::kWrite);
+    } else {
+        run(remove_rechecks, values, nullptr, Run::kWrite);
     }
+    run(rename_rechecks, values, replacement == 0 ? "  n" : nullptr, Run::kWrite);
     run(remove, values, nullptr, Run::kWrite);
 }
 
@@ -157,14 +230,15 @@ METER_FUNCTION(meter_set_alert) {
 
     const int32 id = lock_existing(call, event_name);
     check_limitable(event_name, require_meter(call.org, event_name).aggregation);
+    check_rule_count(id, event_name, PG_GETARG_DATUM(2), of_user);
     static Statement upsert = {
         "INSERT INTO meter.alert_rule AS r (meter_id, user_id, name, thresholds, percents, "
-        "recurring, period, time_zone, evaluated, created_at, updated_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false, now(), now()) "
+        "recurring, period, time_zone, created_at, updated_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now(), now()) "
         "ON CONFLICT (meter_id, name) DO UPDATE SET user_id = $2, thresholds = $4, percents = $5, "
-        "recurring = $6, period = $7, time_zone = $8, evaluated = false, updated_at = now() "
+        "recurring = $6, period = $7, time_zone = $8, updated_at = now() "
         "RETURNING id, meter_id, user_id, name, thresholds, percents, recurring, period, "
-        "time_zone, evaluated, created_at, updated_at",
+        "time_zone, created_at, updated_at",
         {INT4OID, TEXTOID, TEXTOID, NUMERICARRAYOID, NUMERICARRAYOID, NUMERICOID, TEXTOID,
          TEXTOID}};
     const Datum values[] = {
@@ -178,6 +252,14 @@ METER_FUNCTION(meter_set_alert) {
     run(upsert, values, nulls, Run::kWrite);
     const Datum row =
         result_row_as_datum(get_rel_type_id(get_relname_relid("alert_rule", relations().schema)));
+    static Statement recheck = {
+        "INSERT INTO meter.alert_recheck (meter_id, user_id, period, time_zone) "
+        "VALUES ($1, $2, $3, $4)",
+        {INT4OID, TEXTOID, TEXTOID, TEXTOID}};
+    const Datum what[] = {values[0], values[1], values[6], values[7]};
+    run(recheck, what, of_user ? nullptr : " n  ", Run::kWrite);
+    if (percent_count > 0)
+        notice_missing_limit(id, event_name, values[1], period);
     end_call(call);
     return row;
 }

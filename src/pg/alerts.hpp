@@ -3,14 +3,19 @@
 
 #include "pg/compat.hpp"
 
+#include <string_view>
+
 namespace meter::pg {
 
 // Whether a meter has rules of alerts.
 bool has_alerts(int32 meter_id);
 
-// Lets the next fold look at all rules of a meter anew, or at those by percentages of the limit
-// alone.
-void look_again(int32 meter_id, bool percents_only);
+// Lets the next folds look at the current period of a user, or with 0 of all, for the percentages
+// of a limit by `period`.
+void look_at_limit_again(int32 meter_id, Datum user, std::string_view period);
+
+// The same for all rules of a meter and all users.
+void look_again(int32 meter_id);
 
 // Removes rules and alerts of a meter that is dropped.
 void drop_alerts(int32 meter_id);

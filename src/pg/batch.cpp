@@ -211,7 +211,8 @@ void judge(Batch& batch, const Keys& keys) {
 }
 
 // Gives back the keys of items that are over a limit: sent again later, they may be recorded. What
-// repeats such a key in the batch shares the item's fate.
+// repeats such a key in the batch shares the item's fate, whatever its payload: there is no event
+// that it could be in conflict with.
 void give_back_keys(Batch& batch, const Keys& keys) {
     auto* digests = make_array<Digest>(static_cast<std::size_t>(keys.digests));
     int count = 0;
@@ -220,12 +221,11 @@ void give_back_keys(Batch& batch, const Keys& keys) {
         if (keys.states[i] != KeyState::kClaimed || first.status != ItemStatus::kOverLimit)
             continue;
         digests[count++] = first.digest;
-        for (std::size_t at = keys.starts[i] + 1; at < keys.starts[i + 1]; ++at)
-            if (BatchItem& item = batch.item(keys.items[at].index);
-                item.status == ItemStatus::kDuplicate) {
-                item.status = ItemStatus::kOverLimit;
-                item.error = first.error;
-            }
+        for (std::size_t at = keys.starts[i] + 1; at < keys.starts[i + 1]; ++at) {
+            BatchItem& item = batch.item(keys.items[at].index);
+            item.status = ItemStatus::kOverLimit;
+            item.error = first.error;
+        }
     }
     if (count > 0)
         release_keys(digests, count);

@@ -241,7 +241,7 @@ bool void_at(const Correction& correction, const EventPlace& place, NewEvent* ev
 // Changes the counters of limits, after what is counted was written. A correction is never refused
 // for a limit.
 void count_for_limits(const NewEvent& event, Datum value, int64 count) {
-    adjust_limit_usage(event.meter_id, event.user, to_unix_micros(event.time), value, count, true);
+    adjust_limit_usage(event.meter_id, event.user, to_unix_micros(event.time), value, count);
 }
 
 // Takes an event back from everything that is counted as events are recorded.

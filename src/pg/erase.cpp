@@ -165,9 +165,9 @@ METER_FUNCTION(meter_erase_user) {
     lock_voids();
     lock_closes();
     take_fold_lock(true);
-    hold_off_new_counters(name);
-    hold_off_new_counters(text_view(replacement));
     const Datum meters = meters_of(call.org);
+    lock_limited_meters(meters, user, replacement);
+    hold_off_new_counters(name, text_view(replacement));
     if (chosen && has_usage(meters, replacement))
         throw meter::Error(
             meter::ErrorKind::kDuplicateObject,

@@ -113,8 +113,9 @@ bool counts_the_same(const NewEvent& asked, const NewEvent& stored) {
            DatumGetBool(DirectFunctionCall2(numeric_eq, asked.value, stored.value));
 }
 
-// Where rules or triggers changed or suppressed events, makes the counters of limits, which have
-// gone up by what was asked for, count what was stored.
+// Where rules or triggers changed or suppressed events, forgets the counters of limits, which have
+// gone up by what was asked for: both of what was asked for and of what was stored. Whoever needs
+// them makes them anew of what there is.
 void count_stored(const NewEvent* asked, int asked_count, const NewEvent* stored,
                   int stored_count) {
     bool same = asked_count == stored_count;
@@ -122,15 +123,21 @@ void count_stored(const NewEvent* asked, int asked_count, const NewEvent* stored
         same = counts_the_same(asked[i], stored[i]);
     if (same)
         return;
-    const auto adjust = [](const NewEvent& event, Datum value, int64 count) {
-        lock_meter_for_recording(event.meter_id);
-        adjust_limit_usage(event.meter_id, event.user, to_unix_micros(event.time), value, count,
-                           true);
+    auto* counters = static_cast<LimitCounter*>(MemoryContextAllocHuge(
+        CurrentMemoryContext,
+        sizeof(LimitCounter) * HardLimits::kMost * static_cast<Size>(asked_count + stored_count)));
+    int count = 0;
+    const auto collect = [&](const NewEvent* events, int event_count) {
+        for (int i = 0; i < event_count; ++i) {
+            lock_meter_for_recording(events[i].meter_id);
+            count += counters_of(events[i].meter_id, events[i].user, to_unix_micros(events[i].time),
+                                 counters + count);
+        }
     };
-    for (int i = 0; i < asked_count; ++i)
-        adjust(asked[i], DirectFunctionCall1(numeric_uminus, asked[i].value), -1);
-    for (int i = 0; i < stored_count; ++i)
-        adjust(stored[i], stored[i].value, 1);
+    collect(asked, asked_count);
+    collect(stored, stored_count);
+    forget_counters(counters, count);
+    pfree(counters);
 }
 
 // Writes the deltas of the events that the last statement returned, which had been asked for as

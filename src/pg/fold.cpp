@@ -37,7 +37,8 @@ struct Target {
     int32 run;          // a generation, or kCells
     int64 written;      // deltas written into the run
     int chunks;         // each leaves a version of a cell
-    AlertWatch* watch;  // notes whose usage changes; nullptr: nobody asks
+    bool watches;       // whether to note whose usage changes
+    AlertWatch* watch;  // what notes it; nullptr: nobody asks
 };
 constexpr int32 kCells = 0;
 
@@ -203,6 +204,9 @@ int64 fold_generations(Datum generations, int64 max_deltas, Target* target, bool
         AllocSetContextCreate(CurrentMemoryContext, "deltas to fold", ALLOCSET_DEFAULT_SIZES);
     // One scan for all chunks: each of its own would pass by what those before it deleted.
     const Portal portal = open_cursor(list, &generations);
+    // After the deltas are chosen: what is recorded once a rule is there is noted for it.
+    if (target->watches)
+        target->watch = begin_watch();
     const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
     int64 folded = 0;
     *all = false;
@@ -280,7 +284,7 @@ void merge_runs(FoldState* state) {
         return;
     const Datum generations =
         array_of(nullptr, 0, state->runs + first, state->run_count - first, 0);
-    Target target{next_run(state), 0, 0, nullptr};
+    Target target{next_run(state), 0, 0, false, nullptr};
     // By users, so that all that is to be added up to one delta comes together.
     Datum from = text_datum("");
     bool is_last = false;
@@ -358,8 +362,7 @@ uint64 fold_pending(int64 max_deltas, Fold how, int32 unlisted) {
     // All of them: it may be long until the next time.
     if (with_runs)
         max_deltas = PG_INT64_MAX;
-    AlertWatch* const watch = begin_watch();
-    Target target{into_cells ? kCells : next_run(&state), 0, 0, watch};
+    Target target{into_cells ? kCells : next_run(&state), 0, 0, true, nullptr};
     bool all = false;
     const int64 folded = fold_generations(generations, max_deltas, &target, &all);
     // Before a new one is begun: until we commit, the others still write into the latest.
@@ -367,8 +370,8 @@ uint64 fold_pending(int64 max_deltas, Fold how, int32 unlisted) {
     if (folded == 0) {
         if (closed)
             store_fold_state(state);
-        if (watch != nullptr)
-            fire_alerts(watch);
+        if (target.watch != nullptr)
+            fire_alerts(target.watch);
         return 0;
     }
     // What a reader passes by at the worst, beside the deltas of the last fold: where a snapshot
@@ -387,8 +390,8 @@ uint64 fold_pending(int64 max_deltas, Fold how, int32 unlisted) {
         merge_runs(&state);
     }
     store_fold_state(state);
-    if (watch != nullptr)
-        fire_alerts(watch);
+    if (target.watch != nullptr)
+        fire_alerts(target.watch);
     return static_cast<uint64>(folded);
 }
 

@@ -3,21 +3,28 @@
 #include <cstring>
 
 #include "pg/catalog.hpp"
+#include "pg/memory.hpp"
 #include "pg/table_writer.hpp"
 #include "pg/values.hpp"
 
 extern "C" {
+#include "access/heapam.h"
+#include "access/relscan.h"
 #include "access/table.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "nodes/execnodes.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 }
 
 namespace meter::pg {
@@ -48,8 +55,11 @@ bool is_plain(Relation relation) {
     const FormData_pg_class* table = relation->rd_rel;
     const TupleDesc descriptor = RelationGetDescr(relation);
     constexpr AclMode kRights = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
+    // Whether an update may be published, where no key identifies the row, is the executor's
+    // matter.
     if (table->relkind != RELKIND_RELATION || table->relam != HEAP_TABLE_AM_OID ||
-        relation->trigdesc != nullptr || relation->rd_rules != nullptr || table->relrowsecurity ||
+        table->relreplident != REPLICA_IDENTITY_DEFAULT || relation->trigdesc != nullptr ||
+        relation->rd_rules != nullptr || table->relrowsecurity ||
         (descriptor->constr != nullptr && descriptor->constr->num_check != 0) ||
         descriptor->natts != kColumns)
         return false;
@@ -76,11 +86,72 @@ bool is_our_key(Relation index) {
     return true;
 }
 
+// What was found out about the table, until something about it, or about a role, changes.
+struct Known {
+    bool valid;
+    Oid table;
+    Oid role;  // on whose behalf it is read and written
+    Oid key;   // InvalidOid: it is not to be done without the executor
+};
+Known known;
+
+// Where the index has led to, by hashes of counters: what is there says itself whether it is the
+// counter. Most sessions come back to the same ones.
+struct Place {
+    uint64 hash;
+    ItemPointerData tid;
+};
+constexpr uint64 kPlaces = 8192;
+Place places[kPlaces];
+bool places_known = false;
+
+void on_relation_change(Datum, Oid relation) {
+    if (relation == InvalidOid || relation == known.table || relation == known.key) {
+        known.valid = false;
+        places_known = false;
+    }
+}
+
+void on_role_change(Datum, int, uint32) {
+    known.valid = false;
+}
+
+void register_callbacks() {
+    static bool registered = false;
+    if (registered)
+        return;
+    CacheRegisterRelcacheCallback(on_relation_change, 0);
+    CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_role_change, 0);
+    CacheRegisterSyscacheCallback(AUTHOID, on_role_change, 0);
+    registered = true;
+}
+
+// The index that is our key; InvalidOid where the table, which is open, is not plain.
+Oid find_key(Relation relation) {
+    register_callbacks();
+    const Oid table = RelationGetRelid(relation);
+    if (known.valid && known.table == table && known.role == GetUserId())
+        return known.key;
+    known = {true, table, GetUserId(), InvalidOid};
+    (void)RelationGetIndexList(relation);  // finds rd_pkindex
+    if (!is_plain(relation) || !OidIsValid(relation->rd_pkindex))
+        return InvalidOid;
+    const Relation key = index_open(relation->rd_pkindex, RowExclusiveLock);
+    const Oid found = is_our_key(key) ? RelationGetRelid(key) : InvalidOid;
+    index_close(key, NoLock);
+    known.key = found;
+    return found;
+}
+
 // The table, open, and a look at it for one counter.
 struct Look {
+    const LimitCounter* counter;
     Relation relation;
-    Relation key;
-    IndexScanDesc scan;
+    Oid key_index;
+    Place* place;
+    uint64 hash;
+    Relation key;        // what is needed where the place is not known; else nullptr
+    IndexScanDesc scan;  // the same
     TupleTableSlot* found;
     SnapshotData snapshot;
     ScanKeyData keys[lengthof(kKey)];
@@ -93,57 +164,131 @@ Look* begin_look(const LimitCounter& counter) {
     const Relation relation = try_table_open(relations().limit_usage, RowExclusiveLock);
     if (relation == nullptr)
         return nullptr;
-    (void)RelationGetIndexList(relation);  // finds rd_pkindex
-    const Relation key = is_plain(relation) && OidIsValid(relation->rd_pkindex)
-                             ? index_open(relation->rd_pkindex, RowExclusiveLock)
-                             : nullptr;
-    if (key == nullptr || !is_our_key(key)) {
-        if (key != nullptr)
-            index_close(key, NoLock);
+    const Oid key_index = find_key(relation);
+    if (!OidIsValid(key_index)) {
         table_close(relation, NoLock);
         return nullptr;
     }
+    if (!places_known) {
+        std::memset(places, 0, sizeof places);
+        places_known = true;
+    }
     auto* look = static_cast<Look*>(palloc0(sizeof(Look)));
+    look->counter = &counter;
     look->relation = relation;
-    look->key = key;
+    look->key_index = key_index;
+    const std::string_view user = text_view(counter.user);
+    const uint64 seed = static_cast<uint64>(counter.span.start) ^
+                        (static_cast<uint64>(counter.meter_id) << 32) ^
+                        static_cast<uint64>(counter.period);
+    look->hash = hash_bytes_extended(reinterpret_cast<const unsigned char*>(user.data()),
+                                     static_cast<int>(user.size()), seed);
+    look->place = &places[look->hash % kPlaces];
+    // It sees what is committed, what this transaction did, and what others are about to do.
+    InitDirtySnapshot(look->snapshot);
+    look->found = table_slot_create(relation, nullptr);
+    return look;
+}
+
+// Opens the index.
+void begin_scan(Look* look) {
+    const LimitCounter& counter = *look->counter;
+    look->key = index_open(look->key_index, RowExclusiveLock);
     const Datum values[] = {Int32GetDatum(counter.meter_id), counter.user,
                             CharGetDatum(static_cast<char>(counter.period)),
                             TimestampTzGetDatum(stored_start(counter.span))};
     for (int i = 0; i < static_cast<int>(lengthof(kKey)); ++i)
         ScanKeyEntryInitialize(&look->keys[i], 0, static_cast<AttrNumber>(i + 1),
-                               BTEqualStrategyNumber, InvalidOid, key->rd_indcollation[i],
+                               BTEqualStrategyNumber, InvalidOid, look->key->rd_indcollation[i],
                                kKey[i].equal, values[i]);
-    // It sees what is committed, what this transaction did, and what others are about to do.
-    InitDirtySnapshot(look->snapshot);
-    look->found = table_slot_create(relation, nullptr);
-    look->scan = begin_index_scan(relation, key, &look->snapshot, lengthof(kKey));
-    return look;
+    look->scan = begin_index_scan(look->relation, look->key, &look->snapshot, lengthof(kKey));
 }
 
 void end_look(Look* look) {
     ExecDropSingleTupleTableSlot(look->found);
-    index_endscan(look->scan);
-    index_close(look->key, NoLock);
+    if (look->scan != nullptr)
+        index_endscan(look->scan);
+    if (look->key != nullptr)
+        index_close(look->key, NoLock);
     table_close(look->relation, NoLock);
     pfree(look);
 }
 
+// Reads the row that an entry of the index leads to, and leaves a copy of it: no page is pinned
+// then. The table has its pages half empty, and would be tidied with each look at one; here, once
+// a page is nearly full.
+bool read_row(Look* look, ItemPointerData tid, bool* all_dead) {
+    constexpr Size kLittleRoom = BLCKSZ / 8;
+    const Buffer buffer = ReadBuffer(look->relation, ItemPointerGetBlockNumber(&tid));
+    if (PageGetHeapFreeSpace(BufferGetPage(buffer)) < kLittleRoom)
+        heap_page_prune_opt(look->relation, buffer);
+    HeapTupleData row;
+    LockBuffer(buffer, BUFFER_LOCK_SHARE);
+    const bool found =
+        heap_hot_search_buffer(&tid, look->relation, buffer, &look->snapshot, &row, all_dead, true);
+    if (found) {
+        ExecForceStoreHeapTuple(&row, look->found, false);
+        look->found->tts_tid = row.t_self;
+    }
+    UnlockReleaseBuffer(buffer);
+    return found;
+}
+
+// Whether the row that was read is the counter.
+bool is_counter(Look* look) {
+    const LimitCounter& counter = *look->counter;
+    slot_getallattrs(look->found);
+    const Datum* values = look->found->tts_values;
+    return DatumGetInt32(values[kMeter]) == counter.meter_id &&
+           DatumGetChar(values[kPeriod]) == static_cast<char>(counter.period) &&
+           DatumGetTimestampTz(values[kStart]) == stored_start(counter.span) &&
+           text_view(values[kUser]) == text_view(counter.user);
+}
+
+// Finds the row where it was before. A table that has become shorter has nothing there.
+bool find_again(Look* look) {
+    if (look->place->hash != look->hash || !ItemPointerIsValid(&look->place->tid) ||
+        ItemPointerGetBlockNumber(&look->place->tid) >= RelationGetNumberOfBlocks(look->relation))
+        return false;
+    bool all_dead = false;
+    return read_row(look, look->place->tid, &all_dead) && is_counter(look);
+}
+
+// Finds the row.
 bool find_row(Look* look) {
+    if (find_again(look))
+        return true;
+    if (look->scan == nullptr)
+        begin_scan(look);
     index_rescan(look->scan, look->keys, lengthof(kKey), nullptr, 0);
-    return index_getnext_slot(look->scan, ForwardScanDirection, look->found);
+    bool found = false;
+    while (!found) {
+        const ItemPointer entry = index_getnext_tid(look->scan, ForwardScanDirection);
+        if (entry == nullptr)
+            break;
+        const ItemPointerData tid = *entry;
+        bool all_dead = false;
+        found = read_row(look, tid, &all_dead);
+        if (found)
+            *look->place = {look->hash, tid};
+        look->scan->kill_prior_tuple = all_dead;
+    }
+    // It has no page pinned, either: VACUUM may need it to itself, while we wait.
+    index_rescan(look->scan, look->keys, lengthof(kKey), nullptr, 0);
+    return found;
 }
 
 // Locks the row that was found, in its latest version, waiting for those who are about to change
 // it. False: look again.
 bool lock_row(Look* look) {
-    if (TransactionIdIsValid(look->snapshot.xmin)) {
+    const TransactionId writer = look->snapshot.xmin;
+    ItemPointerData tid = look->found->tts_tid;
+    ExecClearTuple(look->found);
+    if (TransactionIdIsValid(writer)) {
         // It is about to be there. Whoever writes it may have a version before it, too.
-        const TransactionId writer = look->snapshot.xmin;
-        ExecClearTuple(look->found);
         XactLockTableWait(writer, look->relation, nullptr, XLTW_None);
         return false;
     }
-    ItemPointerData tid = look->found->tts_tid;
     TM_FailureData failure;
     return table_tuple_lock(look->relation, &tid, GetActiveSnapshot(), look->found,
                             GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitBlock,

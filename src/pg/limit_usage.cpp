@@ -1,5 +1,6 @@
 #include "pg/limit_usage.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -39,10 +40,26 @@ Datum numeric_of(int64 number) {
     return NumericGetDatum(int64_to_numeric(number));
 }
 
-// The object that stands for the user where counters are made.
-Oid lock_object(std::string_view user) {
-    return static_cast<Oid>(DatumGetUInt32(hash_any(
-        reinterpret_cast<const unsigned char*>(user.data()), static_cast<int>(user.size()))));
+// The objects that stand for users where counters are made. Few: a transaction may make any number
+// of counters, and the server has room for so many locks only.
+constexpr uint32 kLockObjects = 64;
+
+// Which of them stands for the user.
+uint32 lock_object(std::string_view user) {
+    return DatumGetUInt32(hash_any(reinterpret_cast<const unsigned char*>(user.data()),
+                                   static_cast<int>(user.size()))) %
+           kLockObjects;
+}
+
+// Locks those objects whose bits are set, in order.
+void lock_objects(uint64 objects, LOCKMODE mode) {
+    for (uint32 object = 0; object < kLockObjects; ++object)
+        if (objects & (UINT64CONST(1) << object))
+            LockDatabaseObject(relations().limit_usage, static_cast<Oid>(object), 0, mode);
+}
+
+uint64 lock_bit(std::string_view user) {
+    return UINT64CONST(1) << lock_object(user);
 }
 
 // Copies where a row of the last result is, and its usage, from column `first` on.
@@ -60,8 +77,7 @@ bool create_counter(const LimitCounter& counter) {
         "INSERT INTO meter.limit_usage (meter_id, user_id, period, period_start, usage) "
         "VALUES ($1, $2, $3, $4, 0) ON CONFLICT DO NOTHING RETURNING ctid, usage",
         {METER_COUNTER_TYPES}};
-    LockDatabaseObject(relations().limit_usage, lock_object(text_view(counter.user)), 0,
-                       RowExclusiveLock);
+    lock_objects(lock_bit(text_view(counter.user)), RowExclusiveLock);
     Datum values[4];
     put_key(values, counter);
     const bool inserted = run(insert, values, nullptr, Run::kWrite) > 0;
@@ -73,6 +89,23 @@ bool create_counter(const LimitCounter& counter) {
     SPI_freetuptable(SPI_tuptable);
     held.usage = latest_user_usage(counter.meter_id, counter.user, counter.span, counter.counts);
     store_counters(&held, 1);
+    return true;
+}
+
+// Sees that the counter, which is missing, stays so until the end of the transaction: who makes it
+// later waits, and then reads what is written here. False where somebody has made it.
+bool hold_absence(const LimitCounter& counter) {
+    static Statement insert = {
+        "INSERT INTO meter.limit_usage (meter_id, user_id, period, period_start, usage) "
+        "VALUES ($1, $2, $3, $4, 0) ON CONFLICT DO NOTHING",
+        {METER_COUNTER_TYPES}};
+    static Statement remove = {"DELETE FROM meter.limit_usage WHERE " METER_COUNTER_KEY,
+                               {METER_COUNTER_TYPES}};
+    Datum values[4];
+    put_key(values, counter);
+    if (run(insert, values, nullptr, Run::kWrite) == 0)
+        return false;
+    run(remove, values, nullptr, Run::kWrite);
     return true;
 }
 
@@ -204,22 +237,32 @@ void charge_event(int32 meter_id, std::string_view event_name, Datum user, int64
     }
 }
 
-void adjust_limit_usage(int32 meter_id, Datum user, int64 time, Datum value, int64 count,
-                        bool written) {
+void adjust_limit_usage(int32 meter_id, Datum user, int64 time, Datum value, int64 count) {
     LimitCounter counters[HardLimits::kMost];
-    bool made[HardLimits::kMost] = {};
     const int counter_count = counters_of(meter_id, user, time, counters);
-    for (int i = 0; i < counter_count; ++i)
-        made[i] = !is_there(counters[i]) && create_counter(counters[i]);
     for (int i = 0; i < counter_count; ++i) {
-        // One that was made of what is written has it.
         Datum usage = 0;
-        while (!(written && made[i]) &&
-               raise_counter(counters[i], addition(counters[i], value, count), false, &usage) ==
-                   CounterChange::kMissing) {
+        // One that is missing is not made: whoever needs it does so, of what is written by then. Of
+        // a period that is partly dropped that may not be possible any more.
+        while (raise_counter(counters[i], addition(counters[i], value, count), false, &usage) ==
+                   CounterChange::kMissing &&
+               !hold_absence(counters[i]))
             CHECK_FOR_INTERRUPTS();
-            made[i] = create_counter(counters[i]);
-        }
+    }
+}
+
+void forget_counters(LimitCounter* counters, int count) {
+    static Statement remove = {"DELETE FROM meter.limit_usage WHERE " METER_COUNTER_KEY,
+                               {METER_COUNTER_TYPES}};
+    std::sort(counters, counters + count, counter_before);
+    for (int i = 0; i < count; ++i) {
+        if (i > 0 && same_counter(counters[i], counters[i - 1]))
+            continue;
+        Datum values[4];
+        put_key(values, counters[i]);
+        do
+            CHECK_FOR_INTERRUPTS();
+        while (run(remove, values, nullptr, Run::kWrite) == 0 && !hold_absence(counters[i]));
     }
 }
 
@@ -286,11 +329,22 @@ void create_missing(const LimitCounter* counters, int count, const Datum* keys) 
         is_there[DatumGetInt64(result(row, 1, &null)) - 1] = true;
     }
     SPI_freetuptable(SPI_tuptable);
+    uint64 objects = 0;
+    for (int i = 0; i < count; ++i)
+        if (!is_there[i])
+            objects |= lock_bit(text_view(counters[i].user));
+    lock_objects(objects, RowExclusiveLock);
+    const MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "a new counter", ALLOCSET_DEFAULT_SIZES);
+    const MemoryContext caller_context = MemoryContextSwitchTo(context);
     for (int i = 0; i < count; ++i) {
         CHECK_FOR_INTERRUPTS();
         if (!is_there[i])
             create_counter(counters[i]);
+        MemoryContextReset(context);
     }
+    MemoryContextSwitchTo(caller_context);
+    MemoryContextDelete(context);
     pfree(is_there);
 }
 
@@ -336,8 +390,8 @@ void forget_counters(int32 meter_id) {
     run(remove, values, nullptr, Run::kWrite);
 }
 
-void hold_off_new_counters(std::string_view user) {
-    LockDatabaseObject(relations().limit_usage, lock_object(user), 0, ShareRowExclusiveLock);
+void hold_off_new_counters(std::string_view user, std::string_view other) {
+    lock_objects(lock_bit(user) | lock_bit(other), ShareRowExclusiveLock);
 }
 
 uint64 remove_past_counters(int64 most) {

@@ -46,11 +46,13 @@ bool counter_before(const LimitCounter& a, const LimitCounter& b);
 void charge_event(int32 meter_id, std::string_view event_name, Datum user, int64 time, Datum value);
 
 // Changes the counters of a user's events of an instant by a sum of values and a number of events,
-// and refuses nothing: for what corrects usage. `written`: the events and deltas that say the same
-// are written already, else they are about to be, in this transaction. The meter is locked for
-// recording. Numbers may be negative.
-void adjust_limit_usage(int32 meter_id, Datum user, int64 time, Datum value, int64 count,
-                        bool written);
+// and refuses nothing: for what corrects usage. The events and deltas that say the same are written
+// already, in this transaction. The meter is locked for recording. Numbers may be negative.
+void adjust_limit_usage(int32 meter_id, Datum user, int64 time, Datum value, int64 count);
+
+// Removes counters, and keeps others from making them until the end of the transaction: where what
+// was written is not what was charged. Sorts them.
+void forget_counters(LimitCounter* counters, int count);
 
 // A counter that is held: its row is locked to the end of the transaction.
 struct HeldCounter {
@@ -76,9 +78,9 @@ void forget_counters(int32 meter_id, Datum user, LimitPeriod period);
 // All counters of a meter.
 void forget_counters(int32 meter_id);
 
-// Keeps others from making counters for a user, to the end of the transaction: whoever made one has
-// ended.
-void hold_off_new_counters(std::string_view user);
+// Keeps others from making counters for two users, to the end of the transaction: whoever made one
+// has ended.
+void hold_off_new_counters(std::string_view user, std::string_view other);
 
 // Removes counters of periods that ended some time ago, `most` at most. Returns how many.
 uint64 remove_past_counters(int64 most);

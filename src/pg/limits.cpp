@@ -57,17 +57,6 @@ void check_kind(std::string_view kind) {
                     "A limit is hard or soft.");
 }
 
-// Raises an error where the transaction does not see what is committed: counters that were made
-// meanwhile would stay. `action` completes "cannot ...".
-void require_latest(const char* action) {
-    if (IsolationUsesXactSnapshot())
-        ereport(ERROR,
-                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                 errmsg("cannot %s in a transaction at isolation level %s", action,
-                        XactIsoLevel == XACT_SERIALIZABLE ? "serializable" : "repeatable read"),
-                 errhint("Use READ COMMITTED.")));
-}
-
 // The user's name in an argument, or 0 where it is null.
 Datum optional_user(FunctionCallInfo fcinfo, int index) {
     if (PG_ARGISNULL(index))
@@ -91,6 +80,10 @@ bool keeps_counters(int32 meter_id, Datum user, std::string_view period, std::st
         {INT4OID, TEXTOID, TEXTOID, TEXTOID}};
     const Datum values[] = {Int32GetDatum(meter_id), user, text_datum(period), text_datum(zone)};
     return run(select, values, user == 0 ? " n  " : nullptr, Run::kWrite) > 0;
+}
+
+bool is_limitable(std::string_view aggregation) {
+    return aggregation == "sum" || aggregation == "count";
 }
 
 bool has_limits(int32 meter_id) {
@@ -148,8 +141,17 @@ Datum least_left(int32 meter_id, Datum user, Datum period) {
 
 }  // namespace
 
+void require_latest(const char* action) {
+    if (IsolationUsesXactSnapshot())
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                 errmsg("cannot %s in a transaction at isolation level %s", action,
+                        XactIsoLevel == XACT_SERIALIZABLE ? "serializable" : "repeatable read"),
+                 errhint("Use READ COMMITTED.")));
+}
+
 void check_limitable(std::string_view event_name, std::string_view aggregation) {
-    if (aggregation != "sum" && aggregation != "count")
+    if (!is_limitable(aggregation))
         throw Error(ErrorKind::kNotSupported,
                     "meter " + quote_for_message(event_name) + " adds up by " +
                         std::string(aggregation) + " and cannot have limits or alerts",
@@ -158,25 +160,47 @@ void check_limitable(std::string_view event_name, std::string_view aggregation) 
 
 void change_limits_aggregation(int32 meter_id, std::string_view event_name,
                                std::string_view aggregation) {
-    if (has_limits(meter_id) || has_alerts(meter_id))
-        check_limitable(event_name, aggregation);
+    const bool limited = has_limits(meter_id);
+    if ((limited || has_alerts(meter_id)) && !is_limitable(aggregation))
+        throw Error(ErrorKind::kNotSupported,
+                    "meter " + quote_for_message(event_name) +
+                        " has limits or alerts, and cannot add up by " + std::string(aggregation),
+                    {},
+                    "Drop them first: see meter.list_limits() and meter.list_alert_rules(). "
+                    "Meters that add up by sum or count can have them.");
+    if (limited)
+        require_latest("change the aggregation of a meter that has limits");
     forget_counters(meter_id);
     forget_relation(relations().usage_limit);
-    look_again(meter_id, false);
+    look_again(meter_id);
 }
 
 void drop_limits(int32 meter_id) {
     static Statement remove = {"DELETE FROM meter.usage_limit WHERE meter_id = $1", {INT4OID}};
+    if (has_limits(meter_id))
+        require_latest("drop a meter that has limits");
     const Datum values[] = {Int32GetDatum(meter_id)};
     run(remove, values, nullptr, Run::kWrite);
     forget_counters(meter_id);
 }
 
-void rename_limits(Datum meters, Datum user, Datum replacement) {
+void lock_limited_meters(Datum meters, Datum user, Datum replacement) {
     static Statement select = {
         "SELECT DISTINCT meter_id FROM meter.usage_limit WHERE user_id IN ($1, $3) "
         "AND meter_id = ANY ($2) ORDER BY meter_id",
         {TEXTOID, INT4ARRAYOID, TEXTOID}};
+    const Datum values[] = {user, meters, replacement};
+    const uint64 limited = run(select, values, replacement == 0 ? "  n" : nullptr, Run::kWrite);
+    SPITupleTable* const found = SPI_tuptable;
+    for (uint64 row = 0; row < limited; ++row) {
+        bool null;
+        lock_meter_for_change(
+            DatumGetInt32(SPI_getbinval(found->vals[row], found->tupdesc, 1, &null)));
+    }
+    SPI_freetuptable(found);
+}
+
+void rename_limits(Datum meters, Datum user, Datum replacement) {
     static Statement rename = {
         "UPDATE meter.usage_limit l SET user_id = $3, updated_at = now() WHERE user_id = $1 "
         "AND meter_id = ANY ($2) AND NOT EXISTS (SELECT FROM meter.usage_limit o "
@@ -190,14 +214,8 @@ void rename_limits(Datum meters, Datum user, Datum replacement) {
         {TEXTOID, INT4ARRAYOID, TEXTOID}};
     const Datum values[] = {user, meters, replacement};
     const char* nulls = replacement == 0 ? "  n" : nullptr;
-    // Other limits are to apply to the users' events from then on: who records has to know.
-    const uint64 limited = run(select, values, nulls, Run::kWrite);
-    SPITupleTable* const found = SPI_tuptable;
-    for (uint64 row = 0; row < limited; ++row) {
-        bool null;
-        lock_meter_for_change(
-            DatumGetInt32(SPI_getbinval(found->vals[row], found->tupdesc, 1, &null)));
-    }
+    // Those that were set since the caller looked.
+    lock_limited_meters(meters, user, replacement);
     if (replacement != 0)
         run(rename, values, nullptr, Run::kWrite);
     run(remove, values, nulls, Run::kWrite);
@@ -248,7 +266,7 @@ METER_FUNCTION(meter_set_limit) {
     if (run(update, values, nulls, Run::kWrite) == 0)
         run(insert, values, nulls, Run::kWrite);
     const Datum row = result_row_as_datum(get_rel_type_id(relations().usage_limit));
-    look_again(id, true);
+    look_at_limit_again(id, user, period_name);
     end_call(call);
     return row;
 }
@@ -275,7 +293,7 @@ METER_FUNCTION(meter_drop_limit) {
                                    : " for user " + meter::quote_for_message(text_view(user))),
                     {}, "See meter.list_limits() for those that there are.");
     forget_counters(id, user, period);
-    look_again(id, true);
+    look_at_limit_again(id, user, period_name);
     end_call(call);
     PG_RETURN_VOID();
 }

@@ -7,6 +7,10 @@
 
 namespace meter::pg {
 
+// Raises an error where the transaction does not see what is committed: what was made meanwhile
+// would stay. `action` completes "cannot ...".
+void require_latest(const char* action);
+
 // Throws meter::Error where a meter of that aggregation cannot have limits. `event_name` is the
 // meter's.
 void check_limitable(std::string_view event_name, std::string_view aggregation);
@@ -19,9 +23,14 @@ void change_limits_aggregation(int32 meter_id, std::string_view event_name,
 // Removes the limits of a meter that is dropped.
 void drop_limits(int32 meter_id);
 
-// Gives the limits of a user of these meters (int4[]) to `replacement`, or with 0 removes them, and
-// forgets both users' counters. Locks those meters for change that have limits of either.
-// hold_off_new_counters() has been called for both.
+// Locks those of the meters (int4[]) for change that have limits of a user or, unless it is 0, of
+// `replacement`: other limits are to apply to their events, and who records has to know. Who
+// records holds the meter when he makes a counter, so this comes before hold_off_new_counters().
+void lock_limited_meters(Datum meters, Datum user, Datum replacement);
+
+// Gives the limits of a user of these meters to `replacement`, or with 0 removes them, and forgets
+// both users' counters. lock_limited_meters() and hold_off_new_counters() have been called for
+// both.
 void rename_limits(Datum meters, Datum user, Datum replacement);
 
 }  // namespace meter::pg

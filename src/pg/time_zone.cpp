@@ -32,15 +32,21 @@ bool is_posix_notation(const char* canonical) {
     return true;
 }
 
+// The zone of that name; nullptr where there is none.
+pg_tz* look_up(const char* name) {
+    // A leading ':' or '/' would leave the database; an empty name is UTC to pg_tzset().
+    if (*name == '\0' || *name == ':' || *name == '/')
+        return nullptr;
+    pg_tz* tz = pg_tzset(name);
+    return tz == nullptr || is_posix_notation(pg_get_timezone_name(tz)) ? nullptr : tz;
+}
+
 }  // namespace
 
 const pg_tz* find_time_zone(std::string_view name) {
-    pg_tz* tz = nullptr;
     char* terminated = pnstrdup(name.data(), name.size());
-    // A leading ':' or '/' would leave the database; an empty name is UTC to pg_tzset().
-    if (!name.empty() && name.front() != ':' && name.front() != '/')
-        tz = pg_tzset(terminated);
-    if (tz == nullptr || is_posix_notation(pg_get_timezone_name(tz)))
+    pg_tz* tz = look_up(terminated);
+    if (tz == nullptr)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("time_zone \"%s\" is not known", terminated),
                         errhint("Use a name from pg_timezone_names, for example UTC, Europe/Berlin "
@@ -51,6 +57,13 @@ const pg_tz* find_time_zone(std::string_view name) {
                         errhint("Use the name without \"right/\".")));
     pfree(terminated);
     return tz;
+}
+
+bool is_time_zone(std::string_view name) {
+    char* terminated = pnstrdup(name.data(), name.size());
+    pg_tz* tz = look_up(terminated);
+    pfree(terminated);
+    return tz != nullptr && pg_tz_acceptable(tz);
 }
 
 const TimeZone& ZoneTransitions::covering(std::int64_t from, std::int64_t to) {

@@ -38,4 +38,7 @@ class ZoneTransitions {
 // of everyone's expectation ('+05:30' is west of Greenwich there).
 const pg_tz* find_time_zone(std::string_view name);
 
+// Whether find_time_zone() would find it.
+bool is_time_zone(std::string_view name);
+
 }  // namespace meter::pg

@@ -125,7 +125,7 @@ bool has_work() {
         "COALESCE(max(generations), '{}') AS runs FROM (SELECT recorded, generations "
         "FROM meter.rollup_state ORDER BY version DESC LIMIT 1) AS s) AS s "
         "WHERE runs <> '{}' OR cardinality(recorded) > 1 "
-        "OR EXISTS (SELECT FROM meter.alert_rule WHERE NOT evaluated) OR EXISTS "
+        "OR EXISTS (SELECT FROM meter.alert_recheck WHERE problem IS NULL) OR EXISTS "
         "(SELECT FROM meter.rollup_pending WHERE generation = ANY (recorded))",
         {},
         true};
