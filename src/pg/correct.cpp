@@ -179,9 +179,9 @@ NewEvent read_event(const Correction& correction, const EventPlace& place) {
     return event;
 }
 
-// Raises serialization_failure where what the transaction's snapshot sees of an event is not what is
-// there any more: since that snapshot was taken, its user was erased. At READ COMMITTED hold_voids()
-// has seen to it, and from then on nobody erases.
+// Raises serialization_failure where what the transaction's snapshot sees of an event is not what
+// is there any more: since that snapshot was taken, its user was erased. At READ COMMITTED
+// hold_voids() has seen to it, and from then on nobody erases.
 void require_event_unchanged(const NewEvent& event) {
     static Statement select = {
         "SELECT FROM meter.meter_event WHERE user_id = $1 AND meter_id = $2 "
@@ -193,10 +193,11 @@ void require_event_unchanged(const NewEvent& event) {
     const Datum values[] = {event.user, Int32GetDatum(event.meter_id),
                             TimestampTzGetDatum(event.time), Int64GetDatum(event.id)};
     if (run(select, values, nullptr, Run::kLatest) == 0)
-        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-                        errmsg("could not serialize access due to a concurrent change of the event"),
-                        errdetail("Its user has been erased since the snapshot that is read."),
-                        errhint("Try again, in a new transaction.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                 errmsg("could not serialize access due to a concurrent change of the event"),
+                 errdetail("Its user has been erased since the snapshot that is read."),
+                 errhint("Try again, in a new transaction.")));
 }
 
 // Notes that an amendment replaces an event. False: it was voided already, maybe by a transaction
