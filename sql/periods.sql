@@ -147,9 +147,9 @@ SELECT * FROM late;
 SELECT meter.close_period('2025-05-01', 'tokens');
 SELECT user_id, for_start, quantity FROM meter.list_statements('tokens', NULL, '2025-04-01');
 SELECT * FROM unbalanced;
--- Of a period with other bounds the events have to be there as long as it can change: it is not cut,
+-- Of a period with other bounds its events have to be there as long as it can change: they are not dropped,
 CALL meter.drop_events('2025-03-01 06:00');
--- nor dropped unbilled,
+-- nor are they unbilled,
 SELECT pg_temp.record('tokens', 'gone', 1, '2025-03-01 06:00') IS NOT NULL AS late;
 CALL meter.drop_events('2025-03-10');
 CALL meter.drop_events('2025-04-01');

@@ -25,6 +25,7 @@
 #include "pg/values.hpp"
 
 extern "C" {
+#include "access/xact.h"
 #include "storage/lmgr.h"
 }
 
@@ -181,6 +182,27 @@ NewEvent read_event(const Correction& correction, const EventPlace& place) {
     return event;
 }
 
+// Raises serialization_failure where what the transaction's snapshot sees of an event is not what
+// is there any more: since that snapshot was taken, its user was erased. At READ COMMITTED
+// hold_voids() has seen to it, and from then on nobody erases.
+void require_event_unchanged(const NewEvent& event) {
+    static Statement select = {
+        "SELECT FROM meter.meter_event WHERE user_id = $1 AND meter_id = $2 "
+        "AND \"timestamp\" = $3 AND id = $4",
+        {TEXTOID, INT4OID, TIMESTAMPTZOID, INT8OID},
+        true};
+    if (!IsolationUsesXactSnapshot())
+        return;
+    const Datum values[] = {event.user, Int32GetDatum(event.meter_id),
+                            TimestampTzGetDatum(event.time), Int64GetDatum(event.id)};
+    if (run(select, values, nullptr, Run::kLatest) == 0)
+        ereport(ERROR,
+                (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                 errmsg("could not serialize access due to a concurrent change of the event"),
+                 errdetail("Its user has been erased since the snapshot that is read."),
+                 errhint("Try again, in a new transaction.")));
+}
+
 // Notes that an amendment replaces an event. False: it was voided already, maybe by a transaction
 // that was waited for. Raises serialization_failure at repeatable read and above where that one's
 // void is not visible.
@@ -235,6 +257,7 @@ bool void_at(const Correction& correction, const EventPlace& place, NewEvent* ev
     const CanonicalDimensions dimensions = canonical_dimensions(result(0, 2, &null));
     event->dimensions = dimensions.stored;
     event->dimensions_digest = dimensions_digest(dimensions.text);
+    require_event_unchanged(*event);
     return true;
 }
 
@@ -374,6 +397,7 @@ int64 amend_by_key(FunctionCallInfo fcinfo, const Call& call, const Correction& 
         wanted.id = next_event_id();
         const EventPlace place{wanted.id, wanted.time};
         if (insert_void(correction, event, place)) {
+            require_event_unchanged(event);
             take_back(event);
             insert_event(wanted);
             count_for_limits(wanted, wanted.value, 1);

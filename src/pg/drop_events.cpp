@@ -18,11 +18,13 @@
 
 extern "C" {
 #include "access/table.h"
+#include "access/xact.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "storage/bufmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 }
 
@@ -54,50 +56,88 @@ int64 move_horizon(TimestampTz before) {
     return horizon();
 }
 
-// Makes cells anew of which minimum, maximum and last are to be read from the events, since one was
-// voided: as long as these are there.
-void clean_cells(TimestampTz before) {
-    // Most of the time nothing was voided.
-    static Statement any_dirty = {
+// Whether cells before `before` are dirty, or will be once they are folded. Where a subscription
+// writes the rollups, nobody else does anything about it.
+bool has_dirty_cells(TimestampTz before) {
+    static Statement select = {
         "SELECT FROM meter.rollup_month WHERE dirty AND month < $1 UNION ALL "
         "SELECT FROM meter.rollup_pending WHERE voided AND first_timestamp < $1 LIMIT 1",
         {TIMESTAMPTZOID}};
+    const Datum values[] = {TimestampTzGetDatum(before)};
+    return !is_subscriber() && run(select, values, nullptr, Run::kWrite) > 0;
+}
+
+// Folds, and makes the cells of the next dirty month before `before` anew; with the fold lock.
+// False: there is none. `passed` counts the months that cannot be made any more, and is 0 at first.
+bool clean_next_month(TimestampTz before, int64* passed) {
     static Statement dirty = {
         "SELECT array_agg(meter_id), month FROM meter.rollup_month WHERE dirty AND month < $1 "
         "GROUP BY month ORDER BY month LIMIT 1 OFFSET $2",
         {TIMESTAMPTZOID, INT8OID}};
+    CHECK_FOR_INTERRUPTS();
+    fold_pending(PG_INT64_MAX, Fold::kIntoCells);
+    const Datum values[] = {TimestampTzGetDatum(before), Int64GetDatum(*passed)};
+    if (run(dirty, values, nullptr, Run::kWrite) == 0)
+        return false;
+    bool null;
+    const Datum meters = result(0, 1, &null);
+    const int64 month = to_unix_micros(DatumGetTimestampTz(result(0, 2, &null)));
+    // Of a month that was dropped from before nothing can be made any more.
+    if (month < hold_horizon())
+        ++*passed;
+    else
+        (void)rebuild_months(meters, month, month + 1, "rebuild");
+    return true;
+}
+
+// Makes cells anew of which minimum, maximum and last are to be read from the events, since one was
+// voided: as long as these are there.
+void clean_cells(TimestampTz before) {
     int64 passed = 0;
     bool any = false;
-    transaction([&] {
-        const Datum values[] = {TimestampTzGetDatum(before)};
-        // Where a subscription writes the rollups, nobody else does.
-        any = !is_subscriber() && run(any_dirty, values, nullptr, Run::kWrite) > 0;
-    });
-    while (any) {
-        CHECK_FOR_INTERRUPTS();
+    // Most of the time nothing was voided.
+    transaction([&] { any = has_dirty_cells(before); });
+    while (any)
         transaction([&] {
             take_fold_lock(true);
-            fold_pending(PG_INT64_MAX, Fold::kIntoCells);
-            const Datum values[] = {TimestampTzGetDatum(before), Int64GetDatum(passed)};
-            any = run(dirty, values, nullptr, Run::kWrite) > 0;
-            if (!any)
-                return;
-            bool null;
-            const Datum meters = result(0, 1, &null);
-            const int64 month = to_unix_micros(DatumGetTimestampTz(result(0, 2, &null)));
-            // Of a month that was dropped from before nothing can be made any more.
-            if (month < hold_horizon())
-                ++passed;
-            else
-                (void)rebuild_months(meters, month, month + 1, "rebuild");
+            any = clean_next_month(before, &passed);
         });
+}
+
+// Runs `body` in a subtransaction of its own. What it raises is captured in `context`, and false
+// returned.
+template <typename Body>
+bool attempt(MemoryContext context, Raised* raised, Body&& body) {
+    const MemoryContext caller_context = CurrentMemoryContext;
+    const ResourceOwner owner = CurrentResourceOwner;
+    BeginInternalSubTransaction(nullptr);
+    MemoryContextSwitchTo(context);
+    bool failed = false;
+    try {
+        call([&] {
+            MemoryContextSwitchTo(caller_context);
+            body();
+        });
+    } catch (...) {
+        MemoryContextSwitchTo(context);
+        *raised = capture_exception();
+        failed = true;
     }
+    MemoryContextSwitchTo(caller_context);
+    if (failed)
+        RollbackAndReleaseCurrentSubTransaction();
+    else
+        ReleaseCurrentSubTransaction();
+    MemoryContextSwitchTo(caller_context);
+    CurrentResourceOwner = owner;
+    return !failed;
 }
 
 // Looks, while all events are there and nobody records before `until` any more, whether statements
 // have all usage of closed periods that could not be told without them, and moves the horizon back
-// where they have not. Done once for each horizon: once events are deleted it would be too late.
-bool settle(int64 until) {
+// where they have not, or that cannot be found out: then `raised` is why, in `context`, and false
+// is returned. Done once for each horizon: once events are deleted it would be too late.
+bool settle(int64 until, MemoryContext context, Raised* raised) {
     static Statement look = {
         "UPDATE meter.retention SET horizon = COALESCE(dropped, timestamptz '1970-01-01 00:00+00') "
         "WHERE dropped IS DISTINCT FROM horizon",
@@ -109,8 +149,18 @@ bool settle(int64 until) {
     if (run(look, nullptr, nullptr, Run::kWrite) == 0)
         return true;
     CommandCounterIncrement();
-    const Datum values[] = {TimestampTzGetDatum(to_timestamptz(until))};
-    const bool settled = settle_closed_periods(to_timestamptz(until));
+    const TimestampTz before = to_timestamptz(until);
+    const Datum values[] = {TimestampTzGetDatum(before)};
+    const bool settled = attempt(context, raised, [&] {
+        // Voided since clean_cells().
+        if (has_dirty_cells(before)) {
+            take_fold_lock(true);
+            int64 passed = 0;
+            while (clean_next_month(before, &passed)) {
+            }
+        }
+        settle_closed_periods(before);
+    });
     if (settled)
         run(go_on, values, nullptr, Run::kWrite);
     else
@@ -258,20 +308,18 @@ METER_FUNCTION(meter_drop_events) {
     });
     // Whoever did not know of it has ended then.
     transaction([] { wait_for_recorders(); });
+    const MemoryContext context = CurrentMemoryContext;
+    Raised raised{};
     bool settled = false;
-    transaction([&] { settled = settle(to_unix_micros(until)); });
+    transaction([&] { settled = settle(to_unix_micros(until), context, &raised); });
     if (!settled) {
         release_retention_lock();
-        throw meter::Error(meter::ErrorKind::kNotInState,
-                           "usage of closed periods has arrived late, and is in no statement yet",
-                           "Without its events it could not be told any more. Nothing was dropped.",
-                           "See meter.late_usage(). Close the next period, then drop the events.");
+        raise(raised);
     }
 
     const uint64 key_count = delete_rows(keys, "event_timestamp", until);
     (void)delete_rows(voids, "event_timestamp", until);
     Partitions partitions{};
-    const MemoryContext context = CurrentMemoryContext;
     transaction([&] {
         const MemoryContext own = MemoryContextSwitchTo(context);
         partitions = find_partitions(until);

@@ -98,11 +98,16 @@ void rename_usage(Datum user, Datum meters, Datum replacement) {
 }
 
 // Removes what was billed to the user for periods from the first whole month on, of which no usage
-// is left: nothing of it is late then.
+// is left: nothing of it is late then. A level goes on from what is left of the months before; what
+// was billed for it stays, and is adjusted.
 void remove_statements(Datum user, Datum meters) {
     static Statement remove = {
-        "WITH gone AS (DELETE FROM meter.statement WHERE user_id = $1 AND meter_id = ANY ($2) "
-        "AND for_start >= $3 RETURNING meter_id, for_start, event_count, digest), "
+        "WITH gone AS (DELETE FROM meter.statement s WHERE user_id = $1 AND meter_id = ANY ($2) "
+        "AND for_start >= $3 AND (aggregation <> 'weighted_sum' OR NOT EXISTS (SELECT FROM "
+        "meter.rollup r WHERE r.user_id = $1 AND r.meter_id = s.meter_id AND r.start < $3 "
+        "UNION ALL SELECT FROM meter.rollup_pending p WHERE p.user_id = $1 AND p.meter_id = "
+        "s.meter_id AND p.first_timestamp < $3)) "
+        "RETURNING meter_id, for_start, event_count, digest), "
         "sums AS (SELECT meter_id, for_start, sum(event_count)::bigint AS event_count, "
         "meter.negate_digest(meter.sum_digests(digest)) AS digest FROM gone GROUP BY 1, 2) "
         "UPDATE meter.period_close c SET event_count = c.event_count - s.event_count, "

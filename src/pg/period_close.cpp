@@ -155,13 +155,24 @@ void leave_out_closed(Closing* closing, TimestampTz end) {
     }
 }
 
+// Whether cells cannot tell the usage of a period c of rows of period_close at all: of the values
+// of first events, of metadata, and of dimensions that rollups left out they know nothing.
+#define METER_NEEDS_EVENTS                                                                         \
+    "(c.aggregation = 'first' OR c.aggregation = 'unique_count' AND c.property LIKE 'metadata.%' " \
+    "OR EXISTS (SELECT FROM meter.rollup_meter l, LATERAL (SELECT array_remove(c.dimensions || "   \
+    "CASE WHEN c.aggregation = 'unique_count' THEN NULLIF(c.property, 'user_id') END, NULL) "      \
+    "AS names) n WHERE l.meter_id = c.meter_id AND (l.left_out && n.names OR '' = ANY "            \
+    "(l.left_out) AND NOT n.names <@ l.kept)))"
+
 // Writes the statements of the meters, in one statement: one snapshot. Returns the number of rows.
 int64 write_statements(const Closing& closing, TimestampTz end, Datum role) {
     static Statement write = {
         "WITH scope AS MATERIALIZED (SELECT m.id AS meter_id, m.event_name, m.aggregation, "
         "m.property, "
         "COALESCE((SELECT max(c.period_end) FROM meter.period_close c WHERE c.meter_id = m.id), "
-        "timestamptz '1970-01-01 00:00+00') AS period_start, ARRAY(SELECT d FROM "
+        "(SELECT r.horizon FROM meter.retention r, LATERAL (SELECT m.id AS meter_id, "
+        "m.aggregation, m.property, '{}'::text[] AS dimensions) c WHERE r.horizon < $2 AND "
+        METER_NEEDS_EVENTS "), timestamptz '1970-01-01 00:00+00') AS period_start, ARRAY(SELECT d FROM "
         "unnest(m.dimensions) WITH ORDINALITY AS d (d, n) WHERE d IS DISTINCT FROM m.property "
         "AND CASE WHEN '' = ANY (l.left_out) "
         "THEN d = ANY (l.kept) ELSE (d = ANY (l.left_out)) IS NOT TRUE END ORDER BY n) "
@@ -239,11 +250,20 @@ void tell_averages_since_1970(const Closing& closing, TimestampTz end) {
     }
 }
 
-// Whether a closed period c cannot be told once the events before $1 are gone: cells answer for
-// whole months in UTC for certain.
-#define METER_CUT_OFF                                                        \
-    "(c.period_start < $1 AND date_trunc('month', c.period_start, 'UTC') < " \
-    "c.period_start OR date_trunc('month', c.period_end, 'UTC') < LEAST($1, c.period_end))"
+// Whether a period c cannot be told once the events before $1 are gone: cells answer for whole
+// months in UTC for certain.
+#define METER_CUT_OFF                                                         \
+    "(c.period_start < $1 AND date_trunc('month', c.period_start, 'UTC') < "  \
+    "c.period_start OR date_trunc('month', c.period_end, 'UTC') < LEAST($1, " \
+    "c.period_end) OR " METER_NEEDS_EVENTS ")"
+
+// Whether the meter of c has had events from the month of `start` on and before $1.
+#define METER_HAD_EVENTS(start)                                                               \
+    "(EXISTS (SELECT FROM meter.rollup_month r WHERE r.meter_id = c.meter_id AND r.month >= " \
+    "date_trunc('month', " start                                                              \
+    ", 'UTC') AND r.first_timestamp < $1) OR EXISTS (SELECT "                                 \
+    "FROM meter.rollup_pending p WHERE p.meter_id = c.meter_id AND p.first_timestamp >= "     \
+    "date_trunc('month', " start ", 'UTC') AND p.first_timestamp < $1))"
 
 }  // namespace
 
@@ -276,27 +296,53 @@ void lock_closes() {
 }
 
 void check_closed_periods(TimestampTz before) {
+    // Nothing where all before `before` is dropped, or about to be, already. Else the periods that
+    // `before` cuts: closed ones, and what comes after the last close. Of a month
+    // that is cut, cells cannot tell minimum, maximum and last any more once another of its events
+    // is voided.
     static Statement select = {
-        "SELECT m.event_name, c.period_start, c.period_end FROM meter.period_close c "
-        "JOIN meter.meter m ON m.id = c.meter_id WHERE NOT c.settled AND c.period_end > $1 "
-        "AND c.period_start < $1 AND " METER_CUT_OFF " ORDER BY c.period_start LIMIT 1",
+        "SELECT m.event_name, c.period_start, c.period_end, c.is_closed, CASE WHEN "
+        METER_CUT_OFF " AND " METER_HAD_EVENTS("c.period_start") " THEN 'cut' WHEN c.aggregation "
+        "IN ('min', 'max', 'last') AND date_trunc('month', $1, 'UTC') < $1 AND "
+        METER_HAD_EVENTS("$1") " THEN 'order' END AS why FROM (SELECT meter_id, period_start, "
+        "period_end, aggregation, property, dimensions, true AS is_closed FROM meter.period_close "
+        "WHERE NOT settled UNION ALL SELECT m.id, max(c.period_end), 'infinity', m.aggregation, "
+        "m.property, '{}'::text[], false FROM meter.meter m JOIN meter.period_close c "
+        "ON c.meter_id = m.id GROUP BY m.id) AS c JOIN meter.meter m ON m.id = c.meter_id "
+        "WHERE c.period_start < $1 AND c.period_end > $1 AND $1 > COALESCE((SELECT r.dropped FROM "
+        "meter.retention r), '-infinity') ORDER BY 5, c.period_start, 1",
         {TIMESTAMPTZOID}};
     const Datum values[] = {TimestampTzGetDatum(before)};
     if (run(select, values, nullptr, Run::kWrite) == 0)
         return;
     bool null;
+    const Datum why = result(0, 5, &null);
+    if (null)
+        return;
+    const bool cut = text_view(why) == "cut";
+    const std::string meter = quote_for_message(text_view(result(0, 1, &null)));
     const auto bound = [&](int column) {
         return format_timestamp(to_unix_micros(DatumGetTimestampTz(result(0, column, &null))));
     };
+    if (!cut)
+        throw Error(ErrorKind::kNotInState,
+                    "events cannot be dropped from the middle of a month of meter " + meter,
+                    "Its periods are closed, and the rollups could not tell the rest of that month "
+                    "once one of its events is voided.",
+                    "Drop the events before the start of a month in UTC.");
+    if (!DatumGetBool(result(0, 4, &null)))
+        throw Error(ErrorKind::kNotInState, "usage of meter " + meter + " is not billed yet",
+                    "It is closed up to " + bound(2) +
+                        ", and what comes after could not be told without its events.",
+                    "Close the period first, or drop the events before " + bound(2) + ".");
     throw Error(ErrorKind::kNotInState,
-                "events cannot be dropped from the middle of a closed period of meter " +
-                    quote_for_message(text_view(result(0, 1, &null))),
+                "events cannot be dropped from the middle of a closed period of meter " + meter,
                 "What arrives late for the period from " + bound(2) + " to " + bound(3) +
-                    ", which is not made of months in UTC, could not be told any more.",
+                    " could not be told any more.",
                 "Drop the events before " + bound(2) + ", or those of all of the period.");
 }
 
-bool settle_closed_periods(TimestampTz before) {
+void settle_closed_periods(TimestampTz before) {
     static Statement orgs = {
         "SELECT DISTINCT m.org FROM meter.period_close c JOIN meter.meter m ON m.id = c.meter_id "
         "WHERE NOT c.settled AND c.period_end <= $1",
@@ -308,22 +354,29 @@ bool settle_closed_periods(TimestampTz before) {
         ", settled AS (UPDATE meter.period_close p SET settled = true FROM closes c "
         "WHERE p.meter_id = c.meter_id AND p.period_start = c.period_start AND NOT EXISTS "
         "(SELECT FROM late l WHERE l.meter_id = c.meter_id AND l.period_start = c.period_start)) "
-        "SELECT FROM late c WHERE " METER_CUT_OFF,
+        "SELECT FROM closes c WHERE " METER_CUT_OFF
+        " AND EXISTS (SELECT FROM late l WHERE "
+        "l.meter_id = c.meter_id AND l.period_start = c.period_start)",
         {TIMESTAMPTZOID, TEXTOID}};
+    // What was recorded since that was asked for the last time.
+    check_closed_periods(before);
     const Datum until[] = {TimestampTzGetDatum(before)};
     const uint64 count = run(orgs, until, nullptr, Run::kWrite);
     SPITupleTable* const found = SPI_tuptable;
-    bool all = true;
     for (uint64 row = 0; row < count; ++row) {
         bool null;
         Call call{};
         call.org = text_view(SPI_getbinval(found->vals[row], found->tupdesc, 1, &null));
         const Datum values[] = {TimestampTzGetDatum(before), text_datum(call.org)};
         const int level = enter_org(call);
-        all = run(settle, values, nullptr, Run::kWrite) == 0 && all;
+        const bool is_late = run(settle, values, nullptr, Run::kWrite) > 0;
         leave_org(level);
+        if (is_late)
+            throw Error(ErrorKind::kNotInState,
+                        "usage of closed periods has arrived late, and is in no statement yet",
+                        "Without its events it could not be told any more. Nothing was dropped.",
+                        "See meter.late_usage(). Close the next period, then drop the events.");
     }
-    return all;
 }
 
 }  // namespace meter::pg

@@ -28,13 +28,15 @@ void change_statements(Body&& body) {
     PG_END_TRY();
 }
 
-// For drop_events(): throws meter::Error where a closed period that can still change could not be
-// told any more once all events before `before` are gone.
+// For drop_events(): throws meter::Error where a period that can still change, closed or not, could
+// not be told any more once all events before `before` are gone. Meters that were never closed are
+// let be.
 void check_closed_periods(TimestampTz before);
 
 // For drop_events(), once nobody records before `before` any more and while all events are there:
-// marks the closed periods before it that are as billed as settled. False where another, which
-// could not be told without its events, is not.
-bool settle_closed_periods(TimestampTz before);
+// marks the closed periods before it that are as billed as settled. Throws meter::Error where
+// another, which could not be told without its events, is not, and what check_closed_periods()
+// does.
+void settle_closed_periods(TimestampTz before);
 
 }  // namespace meter::pg

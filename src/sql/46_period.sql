@@ -14,7 +14,7 @@ CREATE TABLE meter.period_close (
     property text,
     CONSTRAINT period_close_pkey PRIMARY KEY (meter_id, period_start)
 );
-COMMENT ON TABLE meter.period_close IS 'the closed periods of meters: they follow each other without a gap, from 1970 on';
+COMMENT ON TABLE meter.period_close IS 'the closed periods of meters: they follow each other without a gap, from 1970 on; or from the retention horizon, where the aggregation needs events';
 COMMENT ON COLUMN meter.period_close.period_start IS 'the start: the end of the period before';
 COMMENT ON COLUMN meter.period_close.period_end IS 'the end, excluded';
 COMMENT ON COLUMN meter.period_close.closed_at IS 'when it was closed: the start of that transaction';
