@@ -95,22 +95,22 @@ const Access& access_of(Oid role) {
     pg_unreachable();
 }
 
-// Switches to the owner, pins the search path and connects to SPI.
-Call switch_to_owner() {
+// Switches to the owner, pins the search path where the call is to have it so, and connects to SPI.
+Call switch_to_owner(Pin pin) {
     AcceptInvalidationMessages();
     Call call{};
     GetUserIdAndSecContext(&call.saved_user, &call.saved_security);
     call.caller = call.saved_user;
     SetUserIdAndSecContext(relations().owner, call.saved_security | SECURITY_LOCAL_USERID_CHANGE);
-    call.search_path_level = push_search_path();
+    call.search_path_level = pin == Pin::kCall ? push_search_path() : kNotPushed;
     SPI_connect();
     return call;
 }
 
 }  // namespace
 
-Call begin_call(Privilege privilege, const char* action) {
-    Call call = switch_to_owner();
+Call begin_call(Privilege privilege, const char* action, Pin pin) {
+    Call call = switch_to_owner(pin);
     if (is_owner(call.caller)) {
         call.org = pstrdup(setting_org);
         return call;
@@ -131,16 +131,21 @@ Call begin_call(Privilege privilege, const char* action) {
 }
 
 Call begin_owner_call(const char* action) {
-    Call call = switch_to_owner();
+    Call call = switch_to_owner(Pin::kCall);
     if (!is_owner(call.caller))
         deny(action, "Only the owner of the extension and superusers may.");
     call.org = pstrdup(setting_org);
     return call;
 }
 
+void pin_call(Call* call) {
+    if (call->search_path_level == kNotPushed)
+        call->search_path_level = push_search_path();
+}
+
 void end_call(const Call& call) {
     SPI_finish();
-    pop_search_path(call.search_path_level);
+    unpin_search_path(call.search_path_level);
     SetUserIdAndSecContext(call.saved_user, call.saved_security);
 }
 

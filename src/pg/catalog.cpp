@@ -38,9 +38,15 @@ bool remembered_while_writing = false;
 // Definitions of meters by name and by number. Its methods make no PostgreSQL calls.
 class MeterCache {
   public:
-    const MeterDefinition* find(std::string_view org, std::string_view event_name) const {
+    // Most often the one that was found before is asked for again.
+    const MeterDefinition* find(std::string_view org, std::string_view event_name) {
+        if (last_ != nullptr && last_->event_name == event_name && last_->org == org)
+            return &last_->definition;
         const auto found = by_name_.find(key(org, event_name));
-        return found == by_name_.end() ? nullptr : &found->second->definition;
+        if (found == by_name_.end())
+            return nullptr;
+        last_ = found->second.get();
+        return &last_->definition;
     }
 
     const MeterDefinition* find(std::string_view org, int32 id) const {
@@ -54,6 +60,7 @@ class MeterCache {
     const MeterDefinition* insert(const MeterDefinition& source) {
         // A bound on what a session keeps, far above what one works with at a time.
         constexpr std::size_t kMaxMeters = 10'000;
+        last_ = nullptr;
         if (by_id_.size() >= kMaxMeters) {
             by_id_.clear();
             by_name_.clear();
@@ -106,6 +113,7 @@ class MeterCache {
 
     std::unordered_map<std::string, std::unique_ptr<Entry>> by_name_;
     std::unordered_map<int32, Entry*> by_id_;
+    const Entry* last_ = nullptr;  // found by name
 };
 
 MemoryContext meters_context = nullptr;

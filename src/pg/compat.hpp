@@ -54,15 +54,29 @@ namespace meter::pg {
 // keeps a client that changes its search_path from throwing our plans away. It is the setting that
 // is pinned: what our statements fire, triggers and event triggers, may SET a search_path of its
 // own, which PushOverrideSearchPath(), gone in 17, would silently ignore.
+inline constexpr char kPinnedSearchPath[] = "pg_catalog, pg_temp";
+
 inline int push_search_path() {
     const int level = NewGUCNestLevel();
-    (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+    (void)set_config_option("search_path", kPinnedSearchPath, PGC_USERSET, PGC_S_SESSION,
                             GUC_ACTION_SAVE, true, 0, false);
     return level;
 }
 
 inline void pop_search_path(int level) {
     AtEOXact_GUC(false, level);
+}
+
+// The same for what may or may not run with the search path pinned already; kNotPushed then.
+inline constexpr int kNotPushed = 0;
+
+inline int pin_search_path() {
+    return strcmp(namespace_search_path, kPinnedSearchPath) == 0 ? kNotPushed : push_search_path();
+}
+
+inline void unpin_search_path(int level) {
+    if (level != kNotPushed)
+        pop_search_path(level);
 }
 
 // Makes an unknown setting with this prefix a warning.

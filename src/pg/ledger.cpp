@@ -217,6 +217,14 @@ void end_probe(Probe* probe) {
     pfree(probe);
 }
 
+// The same for one key.
+KeyState look_up_one(const TableWriter& ledger, const Digest& digest, LedgerEntry* taken) {
+    Probe* probe = begin_probe(ledger);
+    const KeyState state = look_up(probe, digest, taken);
+    end_probe(probe);
+    return state;
+}
+
 // For how many keys more it pays to look first whether they are free. To look costs as much as to
 // enter a key; not to look costs, where a key is taken, a row and an entry that only VACUUM
 // removes. So a session looks for a while after each key that it found taken, and else at the first
@@ -339,18 +347,16 @@ bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
     TableWriter* ledger = open_ledger();
     if (ledger == nullptr)
         return claim_by_sql(mine, taken);
-    Probe* probe = begin_probe(*ledger);
-    KeyState state = look_at_next(1) ? look_up(probe, mine.digest, taken) : KeyState::kFree;
+    KeyState state = look_at_next(1) ? look_up_one(*ledger, mine.digest, taken) : KeyState::kFree;
     if (state == KeyState::kFree) {
         RowSet rows = make_rows(*ledger, 1);
         fill_row(rows, 0, mine);
         rows.count = 1;
         state = insert_unless_taken(*ledger, rows, 0) ? KeyState::kClaimed
-                                                      : look_up(probe, mine.digest, taken);
+                                                      : look_up_one(*ledger, mine.digest, taken);
     }
     if (state != KeyState::kClaimed)
         keys_to_look_at = kWary;
-    end_probe(probe);
     close_table(ledger);
     CommandCounterIncrement();
     return state == KeyState::kClaimed || (state != KeyState::kTaken && claim_by_sql(mine, taken));

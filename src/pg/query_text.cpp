@@ -127,8 +127,10 @@ void run_query(const QueryText* query, Planning planning, Tuplestorestate* store
     options.params = parameters;
     options.read_only = true;
     options.dest = receiver;
+    const int search_path = pin_search_path();
     const int code = planning == Planning::kOnce ? execute_kept(query, &options)
                                                  : SPI_execute_extended(query->sql.data, &options);
+    unpin_search_path(search_path);
     if (code != SPI_OK_SELECT)
         elog(ERROR, "cannot run \"%s\": %s", query->sql.data, SPI_result_code_string(code));
     receiver->rDestroy(receiver);

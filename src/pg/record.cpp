@@ -6,6 +6,7 @@
 #include "core/error.hpp"
 #include "core/timestamp.hpp"
 #include "pg/caller.hpp"
+#include "pg/dimension_cache.hpp"
 #include "pg/event.hpp"
 #include "pg/guard.hpp"
 #include "pg/ledger.hpp"
@@ -51,7 +52,7 @@ METER_FUNCTION(meter_record_event) {
     require_argument(fcinfo, 0, "event_name");
     require_argument(fcinfo, 1, "user_id");
     PreventCommandIfReadOnly("meter.record_event()");
-    const Call call = begin_call(Privilege::kWrite, "record events");
+    Call call = begin_call(Privilege::kWrite, "record events", Pin::kStatements);
 
     const std::string_view event_name = text_view(PG_GETARG_DATUM(0));
     NewEvent event{};
@@ -65,13 +66,11 @@ METER_FUNCTION(meter_record_event) {
         value = canonical_value_text(PG_GETARG_DATUM(2));
         event.value = trimmed_numeric(PG_GETARG_DATUM(2));
     }
-    CanonicalDimensions dimensions{"{}", 0};
-    if (PG_ARGISNULL(3))
-        dimensions.stored = empty_object();
-    else
-        dimensions = canonical_dimensions(PG_GETARG_DATUM(3));
-    event.dimensions = dimensions.stored;
-    event.dimensions_digest = meter::dimensions_digest(dimensions.text);
+    const RecordedDimensions dimensions =
+        recorded_dimensions(PG_ARGISNULL(3) ? empty_object() : PG_GETARG_DATUM(3));
+    const std::string_view dimensions_text = dimensions.canonical.text;
+    event.dimensions = dimensions.canonical.stored;
+    event.dimensions_digest = dimensions.digest;
     if (!PG_ARGISNULL(4)) {
         event.key = PointerGetDatum(PG_GETARG_TEXT_PP(4));
         meter::check_name(text_view(event.key), "idempotency");
@@ -82,7 +81,7 @@ METER_FUNCTION(meter_record_event) {
     check_metadata(event.metadata);
 
     const MeterDefinition& definition = meter_for_recording(call.org, event_name);
-    check_declared(definition, dimensions.text);
+    check_declared(definition, dimensions);
     check_retained(to_unix_micros(event.time), hold_horizon());
     event.meter_id = definition.id;
     const bool limited = definition.limited;
@@ -91,18 +90,20 @@ METER_FUNCTION(meter_record_event) {
     if (event.key != 0) {
         const LedgerEntry mine{
             meter::key_digest(event.meter_id, text_view(event.user), text_view(event.key)),
-            meter::payload_fingerprint(value, dimensions.text), event.id, event.time};
+            meter::payload_fingerprint(value, dimensions_text), event.id, event.time};
         LedgerEntry taken;
         if (!claim_key(mine, &taken)) {
-            const int64 id = answer_retry(taken, mine, event, value, dimensions.text);
+            const int64 id = answer_retry(taken, mine, event, value, dimensions_text);
             secure_duplicates();
             end_call(call);
             PG_RETURN_INT64(id);
         }
     }
-    if (limited)
+    if (limited) {
+        pin_call(&call);
         charge_event(event.meter_id, event_name, event.user, to_unix_micros(event.time),
                      event.value);
+    }
     insert_event(event);
     end_call(call);
     PG_RETURN_INT64(event.id);

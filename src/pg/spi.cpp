@@ -47,6 +47,7 @@ void prepare(Statement& statement) {
 uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how, long limit) {
     // SPI would leave its own current.
     const MemoryContext caller_context = CurrentMemoryContext;
+    const int search_path = pin_search_path();
     prepare(statement);
     if (how == Run::kLatest)
         PushActiveSnapshot(GetLatestSnapshot());
@@ -62,6 +63,7 @@ uint64 run(Statement& statement, const Datum* values, const char* nulls, Run how
         execute();
     if (how == Run::kLatest)
         PopActiveSnapshot();
+    unpin_search_path(search_path);
     MemoryContextSwitchTo(caller_context);
     if (code < 0)
         elog(ERROR, "cannot run \"%s\": %s", statement.sql, SPI_result_code_string(code));

@@ -11,7 +11,7 @@ extern "C" {
 namespace meter::pg {
 
 // A statement of ours, prepared at its first run and kept for the life of the session. Names in it
-// are qualified; operators resolve in pg_catalog, where the caller pins the search path.
+// are qualified; operators resolve in pg_catalog, to which the search path is pinned.
 struct Statement {
     static constexpr int kMaxArgs = 24;
     const char* sql;

@@ -12,6 +12,7 @@ extern "C" {
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_collation.h"
@@ -300,6 +301,14 @@ void insert_heap(TableWriter& writer, RowSet& rows, const int* order) {
     }
 }
 
+// Whether an index of someone's compares its keys by other functions than PostgreSQL's own.
+bool has_own_code(Relation index, const IndexInfo* info) {
+    for (int i = 0; i < info->ii_NumIndexKeyAttrs; ++i)
+        if (index->rd_opfamily[i] >= FirstNormalObjectId)
+            return true;
+    return index->rd_rel->relam >= FirstNormalObjectId;
+}
+
 // Enters a row into an index.
 bool insert_entry(const TableWriter& writer, int index, RowSet& rows, int row,
                   IndexUniqueCheck check) {
@@ -312,8 +321,13 @@ bool insert_entry(const TableWriter& writer, int index, RowSet& rows, int row,
         values[i] = rows.values[at];
         nulls[i] = rows.nulls[at];
     }
-    return index_insert(writer.indexes[index], values, nulls, &rows.tids[row], writer.relation,
-                        check, false, info);
+    const Relation relation = writer.indexes[index];
+    // Code that is not PostgreSQL's may look names up.
+    const int search_path = has_own_code(relation, info) ? pin_search_path() : kNotPushed;
+    const bool inserted =
+        index_insert(relation, values, nulls, &rows.tids[row], writer.relation, check, false, info);
+    unpin_search_path(search_path);
+    return inserted;
 }
 
 // What order_rows() sorts: the beginning of a row's key, to be compared as numbers.
