@@ -21,11 +21,11 @@ void close_deltas(DeltaTable* table);
 // Deletes the deltas at `tids`, those of them that are there, and adds them to the hours in the
 // tables, without the dimensions that are left out (nullptr: none). Returns how many there were.
 // What the tables need of them is copied into the current memory context. Throws Error kCorrupt.
-uint64 take_deltas(DeltaTable* table, const Datum* tids, int count, RollupTables* tables,
+uint64 take_deltas(DeltaTable* table, const ItemPointerData* tids, int count, RollupTables* tables,
                    LeftOut* left_out);
 
 // Adds deltas again that this transaction has taken.
-void add_taken_deltas(DeltaTable* table, const Datum* tids, int count, RollupTables* tables,
+void add_taken_deltas(DeltaTable* table, const ItemPointerData* tids, int count, RollupTables* tables,
                       LeftOut* left_out);
 
 }  // namespace meter::pg
