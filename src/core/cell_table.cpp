@@ -172,7 +172,7 @@ bool MonthSummary::may_be_dense() const {
 }
 
 bool MonthSummary::is_dense() const {
-    constexpr std::int64_t kEventsToCell = 2;
+    constexpr std::int64_t kEventsToCell = 8;
     const std::int64_t days = last_time / kDayMicros - first_time / kDayMicros + 1;
     return event_count >= kEnough * cells && event_count >= kEventsToCell * cells * days;
 }

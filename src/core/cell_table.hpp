@@ -40,7 +40,7 @@ struct MonthSummary {
     bool dense_before = false;  // whether the month before has day cells
     bool dirty = false;
 
-    // Whether day cells pay: where there are at least two events to a cell and day, by what is
+    // Whether day cells pay: where there are at least eight events to a cell and day, by what is
     // known of the month so far, and enough of them to tell.
     bool is_dense() const;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "core/error.hpp"
@@ -141,7 +142,7 @@ struct DeltaAdder {
     RollupTables* tables;
     LeftOut* left_out;
     MemoryContext context;
-    std::string_view user;  // of the last delta: those of a user come together, mostly
+    std::pmr::unordered_set<std::string_view>* users;
     KeptDimensions* dimensions;
 };
 
@@ -151,21 +152,24 @@ DeltaAdder* make_adder(RollupTables* tables, LeftOut* left_out) {
     adder->tables = tables;
     adder->left_out = left_out;
     adder->context = CurrentMemoryContext;
+    adder->users = make_in<std::pmr::unordered_set<std::string_view>>(CurrentMemoryContext,
+                                                                      tables->resource());
     adder->dimensions = make_in<KeptDimensions>(CurrentMemoryContext, tables->resource());
     return adder;
 }
 
 void add_passing_delta(DeltaAdder* adder, const DeltaColumns& delta) {
     const std::string_view user = text_view(delta.values[kUser]);
-    if (user != adder->user || adder->user.data() == nullptr) {
+    auto kept_user = adder->users->find(user);
+    if (kept_user == adder->users->end()) {
         auto* bytes = static_cast<char*>(adder->tables->resource()->allocate(user.size() + 1, 1));
         std::memcpy(bytes, user.data(), user.size());
-        adder->user = {bytes, user.size()};
+        kept_user = adder->users->emplace(bytes, user.size()).first;
     }
     Datum dimensions;
     Digest digest;
     TableCell& cell =
-        add_delta(adder->tables, adder->left_out, delta, adder->user, &dimensions, &digest);
+        add_delta(adder->tables, adder->left_out, delta, *kept_user, &dimensions, &digest);
     if (cell.dimensions != 0)
         return;
     const auto [kept, fresh] = adder->dimensions->try_emplace(digest);

@@ -65,27 +65,32 @@ DeltaColumns columns_of(const DeltaTable* table) {
 
 // Adds deltas; with `take` it deletes them too.
 template <typename Take>
-uint64 add_rows(DeltaTable* table, const Datum* tids, int count, Snapshot snapshot,
+uint64 add_rows(DeltaTable* table, const ItemPointerData* tids, int count, Snapshot snapshot,
                 RollupTables* tables, LeftOut* left_out, Take&& take) {
     DeltaAdder* adder = make_adder(tables, left_out);
+    // As an index scan would: it keeps a page as long as the next row is on it, and finds the
+    // latest version of a row that was changed by hand.
+    IndexFetchTableData* fetch = table_index_fetch_begin(table->relation);
     uint64 found = 0;
     for (int i = 0; i < count; ++i) {
         if (i % 1024 == 0)
             CHECK_FOR_INTERRUPTS();
-        auto* tid = reinterpret_cast<ItemPointer>(DatumGetPointer(tids[i]));
-        if (!table_tuple_fetch_row_version(table->relation, tid, snapshot, table->slot))
+        ItemPointerData tid = tids[i];
+        bool more = false;
+        if (!table_index_fetch_tuple(fetch, &tid, snapshot, table->slot, &more, nullptr))
             continue;
         add_passing_delta(adder, columns_of(table));
-        take(tid);
+        take(&table->slot->tts_tid);
         ++found;
     }
     ExecClearTuple(table->slot);
+    table_index_fetch_end(fetch);
     return found;
 }
 
 }  // namespace
 
-DeltaTable* open_deltas() {
+DeltaTable* open_deltas(Snapshot snapshot) {
     const Relation relation = table_open(relations().pending, RowExclusiveLock);
     auto* table = static_cast<DeltaTable*>(palloc(sizeof(DeltaTable)));
     if (!is_plain(relation) || !find_columns(relation, table->places)) {
@@ -96,7 +101,7 @@ DeltaTable* open_deltas() {
     table->relation = relation;
     table->slot = table_slot_create(relation, nullptr);
     CommandCounterIncrement();
-    PushActiveSnapshot(GetTransactionSnapshot());
+    PushActiveSnapshot(snapshot);
     return table;
 }
 
@@ -108,7 +113,7 @@ void close_deltas(DeltaTable* table) {
     pfree(table);
 }
 
-uint64 take_deltas(DeltaTable* table, const Datum* tids, int count, RollupTables* tables,
+uint64 take_deltas(DeltaTable* table, const ItemPointerData* tids, int count, RollupTables* tables,
                    LeftOut* left_out) {
     const CommandId command = GetCurrentCommandId(true);
     const Snapshot snapshot = GetActiveSnapshot();
@@ -122,8 +127,8 @@ uint64 take_deltas(DeltaTable* table, const Datum* tids, int count, RollupTables
     });
 }
 
-void add_taken_deltas(DeltaTable* table, const Datum* tids, int count, RollupTables* tables,
-                      LeftOut* left_out) {
+void add_taken_deltas(DeltaTable* table, const ItemPointerData* tids, int count,
+                      RollupTables* tables, LeftOut* left_out) {
     // The snapshot from before they were deleted.
     add_rows(table, tids, count, GetActiveSnapshot(), tables, left_out, [](ItemPointer) {});
 }

@@ -6,6 +6,7 @@
 #include "pg/caller.hpp"
 #include "pg/catalog.hpp"
 #include "pg/delta_chunk.hpp"
+#include "pg/delta_list.hpp"
 #include "pg/delta_table.hpp"
 #include "pg/fold_state.hpp"
 #include "pg/generation.hpp"
@@ -50,26 +51,46 @@ struct Chunk {
     RollupTables tables{&resource};
 };
 
-// The deltas to fold: those that a statement deletes and returns, which where they are known by
-// their places is one that says the same.
+// The deltas to fold: those at some places, or those that a statement deletes and returns.
 struct Source {
-    Statement& take;
-    const Datum* values;
-    const Datum* tids;  // nullptr: they are not known
+    const ItemPointerData* tids;  // nullptr: they are not known
     int count;
+    Snapshot snapshot;  // that sees those at the places
+    Statement* take;
+    const Datum* values;
 };
+
+// Places as a tid[].
+Datum array_of(const ItemPointerData* tids, int count) {
+    auto* all = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(Max(count, 1))));
+    for (int i = 0; i < count; ++i)
+        all[i] = PointerGetDatum(&tids[i]);
+    return PointerGetDatum(
+        construct_array(all, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+}
+
+// Deletes deltas by a statement; they are the last result. Returns their number.
+uint64 take_by_statement(const Source& source) {
+    static Statement take = {
+        "DELETE FROM meter.rollup_pending WHERE ctid = ANY ($1) RETURNING " METER_DELTA_COLUMNS,
+        {TIDARRAYOID}};
+    if (source.tids == nullptr)
+        return run(*source.take, source.values, nullptr, Run::kWrite);
+    const Datum places = array_of(source.tids, source.count);
+    return run(take, &places, nullptr, Run::kWrite);
+}
 
 // Folds deltas. Uses the current memory context for all it needs. Returns their number.
 uint64 fold_chunk(const Source& source, const Target& target, int64* written) {
     Chunk* chunk = make_in<Chunk>(CurrentMemoryContext, CurrentMemoryContext);
     LeftOut* left_out = target.run == kCells ? load_left_out() : nullptr;
-    DeltaTable* table = source.tids != nullptr ? open_deltas() : nullptr;
+    DeltaTable* table = source.tids != nullptr ? open_deltas(source.snapshot) : nullptr;
     uint64 taken = 0;
     SPITupleTable* deltas = nullptr;
     if (table != nullptr) {
         taken = take_deltas(table, source.tids, source.count, &chunk->tables, left_out);
     } else {
-        taken = run(source.take, source.values, nullptr, Run::kWrite);
+        taken = take_by_statement(source);
         deltas = SPI_tuptable;
         add_deltas(&chunk->tables, left_out);
     }
@@ -154,94 +175,83 @@ bool try_fold(const Source& source, Target* target, int64* folded, const char** 
     return false;
 }
 
-// Folds the deltas at tids[first..last), and where that fails each half, down to the one that is
-// to blame, which is set aside.
-void fold_or_set_aside(Datum* tids, int first, int last, Target* target) {
-    static Statement take = {
-        "DELETE FROM meter.rollup_pending WHERE ctid = ANY ($1) RETURNING " METER_DELTA_COLUMNS,
-        {TIDARRAYOID}};
+// Folds the deltas at these places, and where that fails each half, down to the one that is to
+// blame, which is set aside. Returns how many there were.
+int64 fold_or_set_aside(ItemPointerData* tids, int count, Snapshot snapshot, Target* target) {
     static Statement set_aside = {
         "UPDATE meter.rollup_pending SET generation = -1, fold_error = $2 WHERE ctid = $1",
         {TIDOID, TEXTOID}};
-    if (first == last)
-        return;
+    if (count == 0)
+        return 0;
     CHECK_FOR_INTERRUPTS();
-    const Datum values[] = {PointerGetDatum(construct_array(
-        tids + first, last - first, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT))};
     int64 folded = 0;
     const char* error = nullptr;
-    if (try_fold({take, values, tids + first, last - first}, target, &folded, &error))
-        return;
-    if (last - first > 1) {
-        const int middle = first + (last - first) / 2;
-        fold_or_set_aside(tids, first, middle, target);
-        fold_or_set_aside(tids, middle, last, target);
-        return;
+    if (try_fold({tids, count, snapshot, nullptr, nullptr}, target, &folded, &error))
+        return folded;
+    if (count > 1) {
+        const int half = count / 2;
+        folded = fold_or_set_aside(tids, half, snapshot, target);
+        return folded + fold_or_set_aside(tids + half, count - half, snapshot, target);
     }
     ereport(WARNING, (errmsg("a delta cannot be folded, and is set aside: %s", error),
                       errhint("It is counted as before. See meter.rollup_pending.fold_error.")));
-    const Datum aside[] = {tids[first], CStringGetTextDatum(error)};
+    const Datum aside[] = {PointerGetDatum(tids), CStringGetTextDatum(error)};
     run(set_aside, aside, nullptr, Run::kWrite);
+    return 1;
 }
 
-// Where the deltas of the last result are: its one column, in the current memory context.
-Datum* found_tids(int count) {
-    auto* tids = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(Max(count, 1))));
-    for (int i = 0; i < count; ++i) {
-        bool null;
-        tids[i] =
-            datumCopy(result(static_cast<uint64>(i), 1, &null), false, sizeof(ItemPointerData));
-    }
-    return tids;
-}
+// Generations, and those of runs.
+struct Generations {
+    int32* items;
+    int count;
+};
 
 // Folds deltas of the generations, `max_deltas` at most, chunk by chunk: those that are there now.
 // Returns how many are settled, one way or the other, and whether these are all.
-int64 fold_generations(Datum generations, int64 max_deltas, Target* target, bool* all) {
-    static Statement list = {
-        "SELECT ctid FROM meter.rollup_pending WHERE generation = ANY ($1)", {INT4ARRAYOID}, true};
-    const MemoryContext chunk_context =
-        AllocSetContextCreate(CurrentMemoryContext, "deltas to fold", ALLOCSET_DEFAULT_SIZES);
+int64 fold_generations(const Generations& generations, int64 max_deltas, Target* target,
+                       bool* all) {
     // One scan for all chunks: each of its own would pass by what those before it deleted.
-    const Portal portal = open_cursor(list, &generations);
+    DeltaList* list = begin_delta_list(generations.items, generations.count);
     // After the deltas are chosen: what is recorded once a rule is there is noted for it.
     if (target->watches)
         target->watch = begin_watch();
-    const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
+    auto* tids = static_cast<ItemPointerData*>(palloc(
+        sizeof(ItemPointerData) * static_cast<Size>(Max(Min(kChunk, max_deltas), INT64CONST(1)))));
     int64 folded = 0;
     *all = false;
     while (folded < max_deltas && !*all) {
         CHECK_FOR_INTERRUPTS();
         const auto limit = static_cast<int>(Min(kChunk, max_deltas - folded));
-        SPI_cursor_fetch(portal, true, limit);
-        MemoryContextSwitchTo(chunk_context);
-        const auto count = static_cast<int>(SPI_processed);
-        Datum* const tids = found_tids(count);
-        SPI_freetuptable(SPI_tuptable);
-        fold_or_set_aside(tids, 0, count, target);
-        folded += count;
+        const int count = next_deltas(list, tids, limit);
+        folded += fold_or_set_aside(tids, count, snapshot_of(list), target);
         *all = count < limit;
-        MemoryContextReset(chunk_context);
     }
-    MemoryContextSwitchTo(caller_context);
-    SPI_cursor_close(portal);
-    MemoryContextDelete(chunk_context);
+    pfree(tids);
+    end_delta_list(list);
     return folded;
 }
 
-// Numbers, those of runs, and `one_more` unless it is 0, as an int4[].
-Datum array_of(const int32* numbers, int count, const DeltaRun* runs, int run_count,
-               int32 one_more) {
-    auto* all =
-        static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(count + run_count + 1)));
-    int length = 0;
+// Numbers, those of runs, and `one_more` unless it is 0.
+Generations with_runs(const int32* numbers, int count, const DeltaRun* runs, int run_count,
+                      int32 one_more) {
+    Generations all{
+        static_cast<int32*>(palloc(sizeof(int32) * static_cast<Size>(count + run_count + 1))), 0};
     for (int i = 0; i < count; ++i)
-        all[length++] = Int32GetDatum(numbers[i]);
+        all.items[all.count++] = numbers[i];
     for (int i = 0; i < run_count; ++i)
-        all[length++] = Int32GetDatum(runs[i].generation);
+        all.items[all.count++] = runs[i].generation;
     if (one_more != 0)
-        all[length++] = Int32GetDatum(one_more);
-    return PointerGetDatum(construct_array(all, length, INT4OID, 4, true, TYPALIGN_INT));
+        all.items[all.count++] = one_more;
+    return all;
+}
+
+// The same as an int4[].
+Datum array_of(const Generations& generations) {
+    auto* all =
+        static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<Size>(generations.count + 1)));
+    for (int i = 0; i < generations.count; ++i)
+        all[i] = Int32GetDatum(generations.items[i]);
+    return PointerGetDatum(construct_array(all, generations.count, INT4OID, 4, true, TYPALIGN_INT));
 }
 
 // The user before whom a part of a merge ends, such that the largest run gives it a chunk; null
@@ -282,8 +292,9 @@ void merge_runs(FoldState* state) {
     }
     if (state->run_count - first < 2)
         return;
-    const Datum generations =
-        array_of(nullptr, 0, state->runs + first, state->run_count - first, 0);
+    const Generations generations =
+        with_runs(nullptr, 0, state->runs + first, state->run_count - first, 0);
+    const Datum generation_array = array_of(generations);
     Target target{next_run(state), 0, 0, false, nullptr};
     // By users, so that all that is to be added up to one delta comes together.
     Datum from = text_datum("");
@@ -291,11 +302,11 @@ void merge_runs(FoldState* state) {
     while (!is_last) {
         CHECK_FOR_INTERRUPTS();
         const Datum to = merge_bound(state->runs[largest].generation, from, &is_last);
-        const Datum values[] = {generations, from, to};
+        const Datum values[] = {generation_array, from, to};
         int64 settled = 0;
         const char* error = nullptr;
-        if (!try_fold({is_last ? take_rest : take_part, values, nullptr, 0}, &target, &settled,
-                      &error)) {
+        if (!try_fold({nullptr, 0, nullptr, is_last ? &take_rest : &take_part, values}, &target,
+                      &settled, &error)) {
             bool all = false;
             fold_generations(generations, PG_INT64_MAX, &target, &all);
             break;
@@ -356,11 +367,11 @@ uint64 fold_pending(int64 max_deltas, Fold how, int32 unlisted) {
     FoldState& state = *static_cast<FoldState*>(palloc(sizeof(FoldState)));
     state = load_fold_state();
     const bool into_cells = how == Fold::kIntoCells || may_fold_into_cells(state);
-    const bool with_runs = into_cells && state.run_count > 0;
-    const Datum generations = array_of(state.recorded, state.recorded_count, state.runs,
-                                       with_runs ? state.run_count : 0, unlisted);
+    const bool folds_runs = into_cells && state.run_count > 0;
+    const Generations generations = with_runs(state.recorded, state.recorded_count, state.runs,
+                                              folds_runs ? state.run_count : 0, unlisted);
     // All of them: it may be long until the next time.
-    if (with_runs)
+    if (folds_runs)
         max_deltas = PG_INT64_MAX;
     Target target{into_cells ? kCells : next_run(&state), 0, 0, true, nullptr};
     bool all = false;

@@ -14,7 +14,7 @@ my %median; # {shape}{question}{size}: ms of both sides
 # Both sides' sessions: what one would set for a database that fits in memory.
 my $settings = '-c work_mem=64MB -c random_page_cost=1.1 -c effective_cache_size=8GB -c jit=off';
 
-for my $shape ('sparse', 'dense') {
+for my $shape (split /,/, $ENV{METER_BENCH_SHAPES} || 'sparse,dense') {
     for my $size (@sizes) {
         my $title = sprintf 'usage: %s, %s events', $shape, short($size);
         my $times = prepare($shape, $size);
