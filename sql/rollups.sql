@@ -96,7 +96,7 @@ BEGIN
 END $$;
 CREATE TRIGGER hear BEFORE DELETE ON meter.rollup_pending FOR EACH ROW EXECUTE FUNCTION pg_temp.hear();
 SELECT count(meter.record_event('tokens', u, 3, event_time => '2026-01-21')) AS recorded FROM unnest('{kept,let_go}'::text[]) AS u;
-SELECT meter.fold() AS seen;
+SELECT meter.fold() AS folded;
 SELECT user_id FROM heard ORDER BY 1;
 SELECT user_id FROM meter.rollup_pending;
 DROP TRIGGER hear ON meter.rollup_pending;

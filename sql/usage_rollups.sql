@@ -1,5 +1,6 @@
 -- meter.usage over rollups that a question cuts: days apart into hours, months with nothing between them, and questions
 -- of the kind that asks for too much.
+SET meter.dense_events = 2;
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';

@@ -171,10 +171,9 @@ bool MonthSummary::may_be_dense() const {
     return largest >= kEnough || (dense_before && !stored);
 }
 
-bool MonthSummary::is_dense() const {
-    constexpr std::int64_t kEventsToCell = 8;
+bool MonthSummary::is_dense(std::int64_t events_to_cell) const {
     const std::int64_t days = last_time / kDayMicros - first_time / kDayMicros + 1;
-    return event_count >= kEnough * cells && event_count >= kEventsToCell * cells * days;
+    return event_count >= kEnough * cells && event_count >= events_to_cell * cells * days;
 }
 
 void add_hour(TableCell& cell, std::int64_t day, int hour, const RollupCell& added,

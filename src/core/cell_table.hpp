@@ -40,9 +40,9 @@ struct MonthSummary {
     bool dense_before = false;  // whether the month before has day cells
     bool dirty = false;
 
-    // Whether day cells pay: where there are at least eight events to a cell and day, by what is
+    // Whether day cells pay: where there are at least so many events to a cell and day, by what is
     // known of the month so far, and enough of them to tell.
-    bool is_dense() const;
+    bool is_dense(std::int64_t events_to_cell) const;
 
     // False where it cannot be dense, by the cells alone that were added to: then none of them has
     // as many events as all would have in the mean. A month that is dense is found out when one of

@@ -5,6 +5,7 @@
 #include "pg/memory.hpp"
 #include "pg/numeric.hpp"
 #include "pg/rollup_table.hpp"
+#include "pg/settings.hpp"
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
 
@@ -442,7 +443,7 @@ void decide_days(RollupTables* tables) {
                 month.last_time = Max(month.last_time, last);
             }
             const bool as_before = cells == 0 && month.dense_before;
-            if (!(as_before || month.is_dense()) || from >= utc_month_of(key.start).end)
+            if (!(as_before || month.is_dense(setting_dense_events)) || from >= utc_month_of(key.start).end)
                 continue;
             month.days_from = from;
             put(rows, 0, Int32GetDatum(key.meter_id));

@@ -22,6 +22,7 @@ char* setting_worker_databases = nullptr;
 int setting_fold_interval = 1'000;
 int setting_fold_batch = 100'000;
 int setting_max_cells = 10'000;
+int setting_dense_events = 8;
 bool setting_direct_insert = true;
 
 namespace {
@@ -88,6 +89,11 @@ void define_settings() {
         "Where there are more, and few events to each, a fold leaves out of the rollups the "
         "dimensions that have too many values.",
         &setting_max_cells, 10'000, 10, 1'000'000'000, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "meter.dense_events",
+        "How many events to a cell and day a user's month has from which on it gets cells by day.",
+        "Fewer take more space and time to fold; days without cells are read from the events.",
+        &setting_dense_events, 8, 1, 1'000'000, PGC_SUSET, 0, nullptr, nullptr, nullptr);
     DefineCustomBoolVariable(
         "meter.direct_insert", "Whether events are written straight into tables that allow it.",
         "Off, each is written by an SQL statement: slower, with the same result. For tests.",

@@ -13,6 +13,7 @@ extern char* setting_worker_databases;  // meter.worker_databases, a list of nam
 extern int setting_fold_interval;       // meter.fold_interval, milliseconds
 extern int setting_fold_batch;          // meter.fold_batch, deltas
 extern int setting_max_cells;           // meter.max_cells
+extern int setting_dense_events;        // meter.dense_events
 extern bool setting_direct_insert;      // meter.direct_insert
 
 // Registers them all; called once, when the library is loaded.

@@ -36,6 +36,7 @@ fsync = off
 log_statement = none
 statement_timeout = '60s'
 meter.max_cells = 150
+meter.dense_events = 2
 CONF
 $node->start;
 $node->safe_psql('postgres', join "\n", 'CREATE EXTENSION meter;', 'CREATE TABLE stop ();',
