@@ -19,4 +19,16 @@ SELECT status, count(*) FROM meter.record_events(array_fill('tokens'::text, '{20
     NULL, NULL, array_fill('2020-05-15 12:30:00+00'::timestamptz, '{20000}')) GROUP BY 1 ORDER BY 1;
 SELECT usage, count(*) FROM meter.limit_usage GROUP BY 1 ORDER BY 1;
 SELECT count(*) FROM meter.limit_usage c JOIN (SELECT user_id, sum(value) AS value FROM meter.meter_event GROUP BY 1) e USING (user_id) WHERE c.usage = e.value;
+-- Where a session has found counters before there may be others, or none: it looks at what is there.
+SELECT count(meter.record_event('tokens', 'user-' || i, 0, event_time => '2020-05-15 12:30:00+00')) FROM generate_series(0, 99) i;
+DELETE FROM meter.limit_usage WHERE user_id !~ '^user-[0-9]$';
+VACUUM meter.limit_usage;
+SELECT status, count(*) FROM meter.record_events(array_fill('tokens'::text, '{100}'), (SELECT array_agg('other-' || i) FROM generate_series(1, 100) i),
+    array_fill(9::numeric, '{100}'), NULL, NULL, array_fill('2020-05-15 12:30:00+00'::timestamptz, '{100}')) GROUP BY 1;
+SELECT count(meter.record_event('tokens', 'user-' || i, 1, event_time => '2020-05-15 12:30:00+00')) FROM generate_series(0, 99) i WHERE i % 2 = 1;
+SELECT user_id LIKE 'user-%' AS counted_before, usage, count(*) FROM meter.limit_usage GROUP BY 1, 2 ORDER BY 1, 2;
+DELETE FROM meter.limit_usage;
+VACUUM meter.limit_usage;
+SELECT count(meter.record_event('tokens', 'user-' || i, -1, event_time => '2020-05-15 12:30:00+00')) FROM generate_series(0, 99) i;
+SELECT usage, count(*) FROM meter.limit_usage GROUP BY 1 ORDER BY 1;
 TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.alert_recheck, meter.event_void RESTART IDENTITY;

@@ -355,8 +355,8 @@ void write_alerts(const Columns& columns) {
         "user_id, name, kind, threshold, amount, usage) "
         "SELECT period_start, period_end, now(), rule_id, meter_id, user_id, name, kind, "
         "trim_scale(threshold), trim_scale(amount), usage FROM reached "
-        "ORDER BY user_id, rule_id, period_start, amount, kind ON CONFLICT DO NOTHING RETURNING "
-        "id) "
+        "ORDER BY user_id, rule_id, period_start, amount, kind "
+        "ON CONFLICT (rule_id, user_id, period_start, kind, threshold) DO NOTHING RETURNING id) "
         // A queue that is full would fail the fold, and every other, when it commits.
         "SELECT q.has_room, CASE WHEN q.has_room THEN "
         "pg_notify('meter_alert', json_build_object('alert', f.id)::text) END FROM fired f, "
