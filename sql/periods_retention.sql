@@ -19,6 +19,13 @@ SELECT count(pg_temp.record(m, u, v, at)) FROM unnest('{tokens,opening,tags,lowe
 SELECT meter.close_period('2026-02-01', 'lowest');
 CALL meter.drop_events('2026-02-15');
 SELECT * FROM horizon;
+-- Nor may what a level begins with that is still to be billed.
+SELECT event_name FROM meter.create_meter('ram', 'weighted_sum');
+SELECT meter.record_event('ram', 'ann', 4, event_time => '2026-01-04') IS NOT NULL AS recorded;
+SELECT meter.close_period('2026-01-15', 'ram');
+CALL meter.drop_events('2026-01-10');
+CALL meter.drop_events('2026-01-15');
+SELECT meter.close_period('2026-02-01', 'ram');
 SELECT count(meter.close_period('2026-02-01', m)) FROM unnest('{opening,tags,disk}'::text[]) m;
 SELECT meter.close_period('2026-01-15', 'tokens');
 

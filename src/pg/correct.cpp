@@ -15,6 +15,7 @@
 #include "pg/cells.hpp"
 #include "pg/delta.hpp"
 #include "pg/event.hpp"
+#include "pg/event_query.hpp"
 #include "pg/guard.hpp"
 #include "pg/limit_usage.hpp"
 #include "pg/memory.hpp"
@@ -159,7 +160,13 @@ NewEvent read_event(const Correction& correction, const EventPlace& place) {
         true};
     const Datum values[] = {correction.user, Int32GetDatum(correction.meter_id),
                             TimestampTzGetDatum(place.time), Int64GetDatum(place.id)};
-    if (run(select, values, nullptr, Run::kWrite) == 0)
+    const bool found = run(select, values, nullptr, Run::kWrite) > 0;
+    // The planner looks in the partition that it has moved to.
+    if (!found && IsolationUsesXactSnapshot() && !snapshot_knows_partitions())
+        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                        errmsg("partitions were made since the snapshot that is read"),
+                        errhint("Try again, in a new transaction.")));
+    if (!found)
         throw Error(ErrorKind::kUndefinedObject,
                     "there is no event " + std::to_string(place.id) + " of " +
                         format_timestamp(to_unix_micros(place.time)) + " of user " +

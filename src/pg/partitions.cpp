@@ -176,6 +176,12 @@ int number_of(year_month month) {
 
 }  // namespace
 
+void hold_partitions() {
+    const Oid partition = default_partition();
+    if (OidIsValid(partition))
+        LockRelationOid(partition, AccessShareLock);
+}
+
 void hold_default_partition(TimestampTz time) {
     // The last month that was found to have a partition, true as long as the generation lasts:
     // attaching and detaching change the parent.

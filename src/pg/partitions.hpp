@@ -16,6 +16,12 @@ namespace meter::pg {
 // would wait for it and then fail, since the default partition takes no such rows any more.
 void hold_default_partition(TimestampTz time);
 
+// To be called before a statement that reads all events of some months and takes its snapshot itself.
+// Holds the default partition until the transaction ends, after whoever is moving events out of it:
+// the planner reads which partitions there are before it waits for their locks, and would leave out
+// the one that the events have moved to.
+void hold_partitions();
+
 // Months ahead of now that partitions are made for, unless someone asks for others.
 inline constexpr int kMonthsAhead = 3;
 

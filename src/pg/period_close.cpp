@@ -257,6 +257,12 @@ void tell_averages_since_1970(const Closing& closing, TimestampTz end) {
     "c.period_start OR date_trunc('month', c.period_end, 'UTC') < LEAST($1, " \
     "c.period_end) OR " METER_NEEDS_EVENTS ")"
 
+// Whether the level that a period c begins with needs events before $1: cells tell it for the start
+// of a month for certain.
+#define METER_CUTS_LEVEL                                                                          \
+    "(c.aggregation = 'weighted_sum' AND date_trunc('month', c.period_start, 'UTC') < LEAST($1, " \
+    "c.period_start))"
+
 // Whether the meter of c has had events from the month of `start` on and before $1.
 #define METER_HAD_EVENTS(start)                                                               \
     "(EXISTS (SELECT FROM meter.rollup_month r WHERE r.meter_id = c.meter_id AND r.month >= " \
@@ -302,14 +308,16 @@ void check_closed_periods(TimestampTz before) {
     // is voided.
     static Statement select = {
         "SELECT m.event_name, c.period_start, c.period_end, c.is_closed, CASE WHEN "
-        METER_CUT_OFF " AND " METER_HAD_EVENTS("c.period_start") " THEN 'cut' WHEN c.aggregation "
+        METER_CUTS_LEVEL " AND " METER_HAD_EVENTS("c.period_start") " THEN 'level' WHEN "
+        "c.period_start < $1 AND " METER_CUT_OFF " AND " METER_HAD_EVENTS("c.period_start")
+        " THEN 'cut' WHEN c.period_start < $1 AND c.aggregation "
         "IN ('min', 'max', 'last') AND date_trunc('month', $1, 'UTC') < $1 AND "
         METER_HAD_EVENTS("$1") " THEN 'order' END AS why FROM (SELECT meter_id, period_start, "
         "period_end, aggregation, property, dimensions, true AS is_closed FROM meter.period_close "
         "WHERE NOT settled UNION ALL SELECT m.id, max(c.period_end), 'infinity', m.aggregation, "
         "m.property, '{}'::text[], false FROM meter.meter m JOIN meter.period_close c "
         "ON c.meter_id = m.id GROUP BY m.id) AS c JOIN meter.meter m ON m.id = c.meter_id "
-        "WHERE c.period_start < $1 AND c.period_end > $1 AND $1 > COALESCE((SELECT r.dropped FROM "
+        "WHERE (c.period_start < $1 OR " METER_CUTS_LEVEL ") AND c.period_end > $1 AND $1 > COALESCE((SELECT r.dropped FROM "
         "meter.retention r), '-infinity') ORDER BY 5, c.period_start, 1",
         {TIMESTAMPTZOID}};
     const Datum values[] = {TimestampTzGetDatum(before)};
@@ -320,10 +328,17 @@ void check_closed_periods(TimestampTz before) {
     if (null)
         return;
     const bool cut = text_view(why) == "cut";
+    const bool level = text_view(why) == "level";
     const std::string meter = quote_for_message(text_view(result(0, 1, &null)));
     const auto bound = [&](int column) {
         return format_timestamp(to_unix_micros(DatumGetTimestampTz(result(0, column, &null))));
     };
+    if (level)
+        throw Error(ErrorKind::kNotInState,
+                    "the level of meter " + meter + " at " + bound(2) + " needs its events",
+                    "It is what a period begins with that can still change, or is not billed yet.",
+                    "Drop the events before the start of that month in UTC, or first close a "
+                    "period that ends with a month.");
     if (!cut)
         throw Error(ErrorKind::kNotInState,
                     "events cannot be dropped from the middle of a month of meter " + meter,

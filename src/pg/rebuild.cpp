@@ -12,6 +12,7 @@
 #include "pg/generation.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
+#include "pg/partitions.hpp"
 #include "pg/retention.hpp"
 #include "pg/spi.hpp"
 #include "pg/usage_bucket.hpp"
@@ -75,6 +76,7 @@ Datum meters_to_rebuild(std::string_view org, FunctionCallInfo fcinfo, int argum
 
 int64 rebuild_months(Datum meters, int64 from, int64 to, const char* action) {
     require_months(from, hold_horizon(), action);
+    hold_partitions();
     const int32 generation = generation_to_fold();
     const int64 events = replace_cells_by_deltas(meters, utc_month_of(from).start,
                                                  utc_month_of(to - 1).end, generation);

@@ -109,6 +109,8 @@ void explain(FunctionCallInfo fcinfo, const SetResult& set, std::string_view org
         &query->sql, " AS source ORDER BY source.et, source.k, source.eu, source.ed, source.ei");
     run_event_query(query, planning_of(*question), set.store, set.context);
     require_events(question->source);
+    if (question->before.scope != nullptr)
+        require_events(question->before);
 }
 
 }  // namespace
