@@ -66,13 +66,20 @@ BEGIN
 END $$;
 CREATE OPERATOR CLASS trap.int4_ops FOR TYPE integer USING btree AS
     OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 trap.compare(integer, integer);
-CREATE INDEX trapped ON meter.meter_event_default (meter_id trap.int4_ops);
+DO $$
+DECLARE
+    partition regclass;
+BEGIN
+    FOR partition IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'meter.meter_event'::regclass LOOP
+        EXECUTE format('CREATE INDEX ON %s (meter_id trap.int4_ops)', partition);
+    END LOOP;
+END
+$$;
 SELECT nextval('trap.compared') AS before \gset
 SET search_path = trap, pg_temp, pg_catalog;
 SELECT pg_temp.record('any', '{}', times => 1);
 SELECT pg_catalog.current_setting('search_path') AS still;
 RESET search_path;
 SELECT nextval('trap.compared') > :before + 1 AS compared, count(*) AS trapped FROM trap.log;
-DROP INDEX meter.trapped;
 SET client_min_messages = warning;
 DROP SCHEMA trap CASCADE;
