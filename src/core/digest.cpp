@@ -1,10 +1,10 @@
 #include "core/digest.hpp"
 
-#include <openssl/evp.h>
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
 
 #include <algorithm>
 #include <cstring>
-#include <new>
 #include <optional>
 #include <stdexcept>
 
@@ -14,33 +14,17 @@ namespace {
 
 using Sha256 = std::array<std::uint8_t, 32>;
 
-// One hashing context for the life of the process: fetching the algorithm costs more than hashing.
+// A hash under way. By OpenSSL's plain functions for SHA-256, which are called deprecated: what
+// comes before and after takes EVP as long as it takes to hash one of our fields.
 class Hasher {
   public:
-    Hasher() : context_(EVP_MD_CTX_new()), algorithm_(EVP_MD_fetch(nullptr, "SHA256", nullptr)) {
-        if (context_ == nullptr || algorithm_ == nullptr) {
-            EVP_MD_CTX_free(context_);
-            EVP_MD_free(algorithm_);
-            throw std::bad_alloc();
-        }
-    }
-    ~Hasher() {
-        EVP_MD_CTX_free(context_);
-        EVP_MD_free(algorithm_);
-    }
-    Hasher(const Hasher&) = delete;
-    Hasher& operator=(const Hasher&) = delete;
-
-    void begin() {
-        check(EVP_DigestInit_ex2(context_, algorithm_, nullptr));
-        buffered_ = 0;
-    }
+    Hasher() { check(SHA256_Init(&context_)); }
 
     void bytes(std::string_view bytes) {
         if (bytes.size() > sizeof buffer_ - buffered_) {
             flush();
             if (bytes.size() > sizeof buffer_) {
-                check(EVP_DigestUpdate(context_, bytes.data(), bytes.size()));
+                check(SHA256_Update(&context_, bytes.data(), bytes.size()));
                 return;
             }
         }
@@ -69,7 +53,7 @@ class Hasher {
     Sha256 end() {
         Sha256 out;
         flush();
-        check(EVP_DigestFinal_ex(context_, out.data(), nullptr));
+        check(SHA256_Final(out.data(), &context_));
         return out;
     }
 
@@ -80,21 +64,15 @@ class Hasher {
     }
 
     void flush() {
-        check(EVP_DigestUpdate(context_, buffer_, buffered_));
+        check(SHA256_Update(&context_, buffer_, buffered_));
         buffered_ = 0;
     }
 
-    EVP_MD_CTX* context_;
-    EVP_MD* algorithm_;
+    SHA256_CTX context_;
     // Each update costs as much as hashing a few fields does.
     char buffer_[1024];
     std::size_t buffered_ = 0;
 };
-
-Hasher& hasher() {
-    static Hasher instance;
-    return instance;
-}
 
 // The value of a Crockford base32 digit as ULIDs use it, in either case; -1 for any other byte.
 int base32_digit(char c) {
@@ -150,8 +128,7 @@ std::optional<std::uint64_t> time_prefix(std::string_view key) {
 }  // namespace
 
 Digest key_digest(std::int32_t meter_id, std::string_view user_id, std::string_view key) {
-    Hasher& hash = hasher();
-    hash.begin();
+    Hasher hash;
     hash.number(static_cast<std::uint32_t>(meter_id));
     hash.field(user_id);
     hash.field(key);
@@ -167,8 +144,7 @@ Digest key_digest(std::int32_t meter_id, std::string_view user_id, std::string_v
 }
 
 Digest dimensions_digest(std::string_view canonical) {
-    Hasher& hash = hasher();
-    hash.begin();
+    Hasher hash;
     hash.bytes(canonical);
     const Sha256 full = hash.end();
     Digest digest;
@@ -178,8 +154,7 @@ Digest dimensions_digest(std::string_view canonical) {
 
 Digest event_digest(std::int64_t id, std::int64_t time, const NumberView& value,
                     const Digest& dimensions) {
-    Hasher& hash = hasher();
-    hash.begin();
+    Hasher hash;
     hash.long_number(id);
     hash.long_number(time);
     hash.number(value.negative ? 1 : 0);
@@ -196,8 +171,7 @@ Digest event_digest(std::int64_t id, std::int64_t time, const NumberView& value,
 
 std::int64_t payload_fingerprint(std::string_view canonical_value,
                                  std::string_view canonical_dimensions) {
-    Hasher& hash = hasher();
-    hash.begin();
+    Hasher hash;
     hash.field(canonical_value);
     hash.field(canonical_dimensions);
     const Sha256 full = hash.end();

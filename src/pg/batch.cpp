@@ -117,10 +117,11 @@ Keys* collect_keys(Batch& batch) {
 }
 
 // Gives an id to each item that may be recorded, in order: of two events of one instant the later
-// item is the later event. Those that repeat a key of the batch get none.
+// item is the later event. Those that repeat a key of the batch, or one that is taken, get none.
 void assign_ids(Batch& batch, const Keys& keys) {
     for (int i = 0; i < keys.digests; ++i)
-        for (std::size_t at = keys.starts[i] + 1; at < keys.starts[i + 1]; ++at)
+        for (std::size_t at = keys.starts[i] + (keys.states[i] == KeyState::kTaken ? 0 : 1);
+             at < keys.starts[i + 1]; ++at)
             batch.item(keys.items[at].index).status = ItemStatus::kDuplicate;
     for (std::size_t i = 0; i < batch.size(); ++i) {
         if (i % 1024 == 0)
@@ -316,9 +317,11 @@ void record(Batch& batch, bool strict, std::int64_t before) {
     if (strict)
         check_all_good(batch, before);
     const Keys& keys = *collect_keys(batch);
+    const int looked =
+        keys.digests > 0 ? find_taken_keys(keys.entries, keys.digests, keys.states, keys.taken) : 0;
     assign_ids(batch, keys);
     if (keys.digests > 0)
-        claim_keys(keys.entries, keys.digests, keys.states, keys.taken);
+        claim_keys(keys.entries, keys.digests, looked, keys.states, keys.taken);
     if (std::find(keys.states, keys.states + keys.digests, KeyState::kTaken) !=
         keys.states + keys.digests)
         secure_duplicates();

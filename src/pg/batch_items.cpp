@@ -182,12 +182,7 @@ BatchDimensions* share_jsonb(Batch& batch, BatchMeter& meter, Datum source) {
 Datum take_value(Batch& batch, Datum value) {
     const NumberView number = view_numeric(value);
     batch.value_text.clear();
-    // Within 10^30, in digits of base 10000, and with at most 18 decimals.
-    const bool in_bounds =
-        number.kind == NumberKind::kFinite &&
-        (number.count == 0 || number.weight < 7 || (number.weight == 7 && number.digit(0) < 100)) &&
-        decimals(number) <= static_cast<int>(kValueDecimals);
-    if (!in_bounds) {
+    if (!is_event_value(number)) {
         batch.value_text = canonical_value_text(value);
         return trimmed_numeric(value);
     }

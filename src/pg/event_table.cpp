@@ -191,7 +191,7 @@ void insert_into(const Target& target, int number, const Targets& targets, const
 bool insert_events_directly(const NewEvent* events, int count) {
     if (!direct_insert_allowed())
         return false;
-    const Relation parent = table_open(relations().meter_event, RowExclusiveLock);
+    const Relation parent = table_open(relations().meter_event, NoLock);
     Targets targets{};
     const bool plain = is_plain_parent(parent, kEventShape) && is_partitioned_by_time(parent) &&
                        open_targets(parent, events, count, &targets);

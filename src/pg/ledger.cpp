@@ -254,11 +254,13 @@ bool look_at_next(int count) {
 // pages of the index in which they were not found are then at hand where they are to go. `rows` has
 // room for all. False: a key is contested, or is found to be taken without having been looked at;
 // what was written has to be rolled back.
-bool claim_some(TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int count,
+bool claim_some(TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int count, bool looked,
                 KeyState* states, LedgerEntry* taken, RowSet& rows) {
-    const bool look = look_at_next(count);
+    const bool look = !looked && look_at_next(count);
     rows.count = 0;
     for (int i = 0; i < count; ++i) {
+        if (states[i] == KeyState::kTaken)
+            continue;
         states[i] = look ? look_up(probe, mine[i].digest, &taken[i]) : KeyState::kFree;
         if (states[i] == KeyState::kFree)
             fill_row(rows, rows.count++, mine[i]);
@@ -280,11 +282,12 @@ bool claim_some(TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int 
     return true;
 }
 
-// Claims keys directly, in a subtransaction. Where that cannot be done it is rolled back as a
-// whole, and returns false: rows of a subtransaction that has ended are in nobody's way, while
-// others would wait for removed ones until this transaction ends, and two such transactions for
-// each other.
-bool claim_directly(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken) {
+// Claims keys directly, in a subtransaction; the first `looked` have just been looked at. Where
+// that cannot be done it is rolled back as a whole, and returns false: rows of a subtransaction
+// that has ended are in nobody's way, while others would wait for removed ones until this
+// transaction ends, and two such transactions for each other.
+bool claim_directly(const LedgerEntry* mine, int count, int looked, KeyState* states,
+                    LedgerEntry* taken) {
     const MemoryContext context = CurrentMemoryContext;
     const ResourceOwner owner = CurrentResourceOwner;
     BeginInternalSubTransaction(nullptr);
@@ -302,7 +305,8 @@ bool claim_directly(const LedgerEntry* mine, int count, KeyState* states, Ledger
             bool good = true;
             for (int i = 0; good && i < count; i += kAtHand) {
                 CHECK_FOR_INTERRUPTS();
-                good = claim_some(*ledger, probe, mine + i, Min(kAtHand, count - i), states + i,
+                const int some = Min(kAtHand, count - i);
+                good = claim_some(*ledger, probe, mine + i, some, i + some <= looked, states + i,
                                   taken + i, rows);
             }
             end_probe(probe);
@@ -324,7 +328,9 @@ bool claim_directly(const LedgerEntry* mine, int count, KeyState* states, Ledger
     if (failed)
         raise(raised);
     if (!free)
-        std::fill_n(states, count, KeyState::kFree);
+        std::replace_if(
+            states, states + count, [](KeyState state) { return state != KeyState::kTaken; },
+            KeyState::kFree);
     return free;
 }
 
@@ -362,24 +368,52 @@ bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
     return state == KeyState::kClaimed || (state != KeyState::kTaken && claim_by_sql(mine, taken));
 }
 
-void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken) {
+int find_taken_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken) {
+    std::fill_n(states, count, KeyState::kFree);
+    keys_to_look_at = Max(keys_to_look_at, kAtHand);
+    TableWriter* ledger = open_ledger();
+    if (ledger == nullptr)
+        return 0;
+    Probe* probe = begin_probe(*ledger);
+    int looked = 0;
+    int found = 0;
+    // Only while most are taken: a key that is free had better be looked for where it is claimed,
+    // and its page of the index is at hand then.
+    while (looked < count && found * 2 >= looked) {
+        CHECK_FOR_INTERRUPTS();
+        const int end = Min(looked + kAtHand, count);
+        for (; looked < end; ++looked)
+            if (look_up(probe, mine[looked].digest, &taken[looked]) == KeyState::kTaken) {
+                states[looked] = KeyState::kTaken;
+                ++found;
+            }
+    }
+    keys_to_look_at = found > 0 ? kWary : Max(keys_to_look_at - looked, 0);
+    end_probe(probe);
+    close_table(ledger);
+    return looked;
+}
+
+void claim_keys(const LedgerEntry* mine, int count, int looked, KeyState* states,
+                LedgerEntry* taken) {
     // Bounds the memory of a statement; a larger chunk gains nothing.
     constexpr int kChunk = 10'000;
     const MemoryContext chunk_context =
         AllocSetContextCreate(CurrentMemoryContext, "keys of a batch", ALLOCSET_DEFAULT_SIZES);
     const MemoryContext caller_context = MemoryContextSwitchTo(chunk_context);
-    std::fill_n(states, count, KeyState::kFree);
-    keys_to_look_at = Max(keys_to_look_at, kAtHand);
     for (int start = 0; start < count; start += kChunk) {
         const int some = Min(kChunk, count - start);
+        if (std::all_of(states + start, states + start + some,
+                        [](KeyState state) { return state == KeyState::kTaken; }))
+            continue;
         TableWriter* ledger = open_ledger();
         if (ledger != nullptr)
             close_table(ledger);
         if (ledger != nullptr &&
-            !claim_directly(mine + start, some, states + start, taken + start)) {
+            !claim_directly(mine + start, some, looked - start, states + start, taken + start)) {
             // Again, now looking at all of them first.
             keys_to_look_at = some + kWary;
-            claim_directly(mine + start, some, states + start, taken + start);
+            claim_directly(mine + start, some, 0, states + start, taken + start);
         }
         claim_in_rounds(mine + start, some, states + start, taken + start);
         MemoryContextReset(chunk_context);

@@ -29,11 +29,18 @@ enum class KeyState : std::uint8_t {
     kClaimed,    // it is ours
 };
 
-// Claims the keys of new events, given in the order of their digests, each digest once: states[i]
-// is kClaimed then, or else kTaken, and taken[i] is filled in. All batches claim in that order, so
+// Looks at the first keys, in the order of their digests, for as long as most are taken: states[i]
+// is kTaken then, and taken[i] is filled in, else states[i] is kFree, as it is where nothing can be
+// told yet. Waits for nobody. Of `mine` only the digests matter. Returns how many it has looked at.
+int find_taken_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken);
+
+// Claims the keys of new events, given in the order of their digests, each digest once, after
+// find_taken_keys() has looked at the first `looked`: states[i] is kClaimed then, or else kTaken,
+// and taken[i] is filled in. All batches claim in that order, so
 // no two of them can deadlock. Waits for a transaction that is claiming the same key. Raises
 // serialization_failure at repeatable read and above where the one that won is not visible.
-void claim_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken);
+void claim_keys(const LedgerEntry* mine, int count, int looked, KeyState* states,
+                LedgerEntry* taken);
 
 // The same for one key. True: it is ours. False: an event has it, and *taken says which.
 bool claim_key(const LedgerEntry& mine, LedgerEntry* taken);

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "core/decimal.hpp"
 #include "core/error.hpp"
 
 namespace meter::pg {
@@ -74,6 +75,14 @@ bool is_trimmed(Datum numeric, const NumberView& number) {
                                ? header >> kShortScaleShift & kShortScaleMost
                                : header & kLongScaleMost;
     return static_cast<int>(scale) == decimals(number);
+}
+
+bool is_event_value(const NumberView& number) {
+    // In digits of base 10000.
+    return number.kind == NumberKind::kFinite &&
+           (number.count == 0 || number.weight < 7 ||
+            (number.weight == 7 && number.digit(0) < 100)) &&
+           decimals(number) <= static_cast<int>(kValueDecimals);
 }
 
 struct varlena* make_numeric(const NumberView& number) {

@@ -17,6 +17,10 @@ NumberView view_numeric(Datum numeric);
 // Whether `numeric`, which `number` is a view of, has no more decimals than its digits need.
 bool is_trimmed(Datum numeric, const NumberView& number);
 
+// Whether the number keeps to the bounds of an event's value: below 10^30, with at most 18
+// decimals.
+bool is_event_value(const NumberView& number);
+
 // A numeric in the current memory context, its scale no larger than its digits need. Throws Error
 // kOutOfRange where numeric has no room for the number.
 struct varlena* make_numeric(const NumberView& number);

@@ -14,6 +14,7 @@
 #include "pg/memory.hpp"
 #include "pg/retention.hpp"
 #include "pg/settings.hpp"
+#include "pg/table_writer.hpp"
 #include "pg/values.hpp"
 
 extern "C" {
@@ -52,7 +53,9 @@ METER_FUNCTION(meter_record_event) {
     require_argument(fcinfo, 0, "event_name");
     require_argument(fcinfo, 1, "user_id");
     PreventCommandIfReadOnly("meter.record_event()");
-    Call call = begin_call(Privilege::kWrite, "record events", Pin::kStatements);
+    const bool directly = direct_insert_allowed() && !IsolationUsesXactSnapshot();
+    Call call =
+        begin_call(Privilege::kWrite, "record events", directly ? Pin::kStatements : Pin::kCall);
 
     const std::string_view event_name = text_view(PG_GETARG_DATUM(0));
     NewEvent event{};

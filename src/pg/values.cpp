@@ -8,6 +8,7 @@
 #include "core/error.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
+#include "pg/numeric.hpp"
 
 extern "C" {
 #include "catalog/pg_type.h"
@@ -160,18 +161,27 @@ CanonicalDimensions canonical_dimensions(Datum dimensions) {
     return canonical;
 }
 
+// Of a value within bounds the digits tell the text; for any other canonical_value() has the error.
 std::string_view canonical_value_text(Datum value) {
-    const std::string_view text = numeric_text(DatumGetNumeric(value));
+    const NumberView number = view_numeric(value);
+    const bool good = is_event_value(number);
+    const std::string_view text = good ? "" : numeric_text(DatumGetNumeric(value));
     constexpr std::size_t kLongest = 64;
     auto* buffer = static_cast<char*>(palloc(kLongest));
-    const std::string canonical = canonical_value(text);
+    std::pmr::string canonical;
+    if (good)
+        append_text(canonical, number);
+    else
+        canonical = canonical_value(text);
     std::memcpy(buffer, canonical.data(), canonical.size());
     buffer[canonical.size()] = '\0';
     return {buffer, canonical.size()};
 }
 
 Datum trimmed_numeric(Datum value) {
-    return DirectFunctionCall1(numeric_trim_scale, value);
+    const Datum plain = PointerGetDatum(PG_DETOAST_DATUM_PACKED(value));
+    return is_trimmed(plain, view_numeric(plain)) ? plain
+                                                  : DirectFunctionCall1(numeric_trim_scale, plain);
 }
 
 const char* shown(std::string_view text) {
