@@ -99,7 +99,7 @@ sub close_some
 	my ($step) = @_;
 	my $time = $first + int(($now - $first) * $step / $steps);
 	$time = month_start($time, 0) if $random->chance(60);
-	$time = $month if $time > $month;
+	$time = month_start($now, -1) if $time > month_start($now, -1);
 	return sprintf 'SELECT meter.close_period(%s, %s);', quoted(literal($time)), quoted($random->chance(40) ? $random->pick(@meters, 'lowest', 'highest', 'mean') : undef);
 }
 
