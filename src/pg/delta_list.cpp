@@ -11,6 +11,7 @@ extern "C" {
 #include "access/relscan.h"
 #include "access/skey.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
@@ -32,6 +33,8 @@ struct DeltaList {
     ScanKeyData key;
     int at;  // the generation that the scan is at
     bool scanning;
+    TupleTableSlot* found;
+    int unseen;  // entries to be listed yet without looking whether they are there
     Portal portal;
 };
 
@@ -78,23 +81,34 @@ int next_of_statement(const DeltaList* list, ItemPointerData* tids, int limit) {
 }
 
 int next_of_index(DeltaList* list, ItemPointerData* tids, int limit) {
+    // After one that is there, so many are taken to be; after one that is gone, none.
+    constexpr int kUnseen = 31;
     int count = 0;
+    uint64 passed = 0;
     while (count < limit && list->at < list->count) {
         if (!list->scanning) {
             list->key.sk_argument = Int32GetDatum(list->generations[list->at]);
             index_rescan(list->scan, &list->key, 1, nullptr, 0);
             list->scanning = true;
         }
-        // Whether there is still something at a place is seen when it is read.
         const ItemPointer tid = index_getnext_tid(list->scan, ForwardScanDirection);
-        if (tid != nullptr) {
-            tids[count++] = *tid;
-        } else {
+        if (tid == nullptr) {
             list->scanning = false;
             ++list->at;
+            continue;
         }
-        if (count % 1024 == 0)
+        if (++passed % 1024 == 0)
             CHECK_FOR_INTERRUPTS();
+        tids[count] = *tid;
+        // To look here marks the entry of what is gone, so that no one passes by it again. Where
+        // most is there it is enough to look when it is taken.
+        if (list->unseen > 0)
+            --list->unseen;
+        else if (index_fetch_heap(list->scan, list->found))
+            list->unseen = kUnseen;
+        else
+            continue;
+        ++count;
     }
     return count;
 }
@@ -115,6 +129,7 @@ DeltaList* begin_delta_list(const int32* generations, int count) {
         return list;
     }
     list->scan = begin_index_scan(list->table, list->index, list->snapshot, 1);
+    list->found = table_slot_create(list->table, nullptr);
     ScanKeyInit(&list->key, 1, BTEqualStrategyNumber, F_INT4EQ, static_cast<Datum>(0));
     return list;
 }
@@ -140,6 +155,7 @@ Snapshot snapshot_of(const DeltaList* list) {
 void end_delta_list(DeltaList* list) {
     if (list->index != nullptr) {
         index_endscan(list->scan);
+        ExecDropSingleTupleTableSlot(list->found);
         index_close(list->index, NoLock);
     } else {
         SPI_cursor_close(list->portal);

@@ -9,7 +9,7 @@ struct DeltaList;
 
 // Begins to list the deltas of the generations, which have to last as long as the list. By the
 // index, in its order, where it is as the install script made it, else by a statement. Places of
-// deltas that are gone may be among them, and of some that came since. Runs within an SPI
+// some deltas that are gone may be among them, and of some that came since. Runs within an SPI
 // connection; the list lives in the current memory context.
 //
 // Taken are those that snapshot_of() sees: what was committed when the list was begun.
