@@ -216,7 +216,9 @@ sub usage
 		  . ' LEFT JOIN (SELECT s AS of_s, u AS of_u, d AS of_d, v, n FROM grouped) AS o'
 		  . ' ON of_s = s AND of_u IS NOT DISTINCT FROM u AND of_d = d) AS filled';
 	}
-	my $value = rounded('v', $rounding // $meter{rounding}, $precision // $meter{precision} // 0);
+	# A meter's rounding is for its own aggregation.
+	my %own = $how eq $meter{aggregation} ? %meter : ();
+	my $value = rounded('v', $rounding // $own{rounding}, $precision // $own{precision} // 0);
 	$plain .= ", plain AS (SELECT row_number() OVER (ORDER BY s, u COLLATE \"C\", d), s, e, u, d::text, ($value)::text, n FROM $rows)";
 	return compared($number, $ours, $plain);
 }
