@@ -150,8 +150,8 @@ sub start
 }
 
 # What a writer may be told: of a key with another payload, of the value it gets wrong on purpose, of
-# what follows in that transaction, and of a key that another session records meanwhile.
-my $expected = qr/idempotency key .* (?:was|is) |NaN|current transaction is aborted|prepared transaction with identifier .* does not exist|could not serialize access|is amended|savepoint .* does not exist/;
+# what follows in that transaction, and of a key that another session records, or an event that it voids, meanwhile.
+my $expected = qr/idempotency key .* (?:was|is) |NaN|current transaction is aborted|prepared transaction with identifier .* does not exist|could not serialize access|is amended|is voided already|savepoint .* does not exist/;
 
 my ($answers, $rows, $full, $verifications) = (0, 0, 0, 0);
 my @differences;
