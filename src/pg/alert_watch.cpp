@@ -390,34 +390,15 @@ bool is_about_circumstances(int sqlstate) {
 // more. Where it cannot be read `*problem` says why.
 bool read_usage(const Group& group, const TimeSpan& span, Datum user, Datum* usage,
                 const char** problem) {
-    const MemoryContext context = CurrentMemoryContext;
-    const ResourceOwner owner = CurrentResourceOwner;
-    BeginInternalSubTransaction(nullptr);
-    MemoryContextSwitchTo(context);
     Raised raised{};
-    bool failed = false;
     bool told = false;
-    try {
-        told = call(
-            [&] { return tell_latest_usage(group.meter_id, user, span, group.counts, usage); });
-    } catch (...) {
-        MemoryContextSwitchTo(context);
-        raised = capture_exception();
-        failed = true;
-    }
-    MemoryContextSwitchTo(context);
-    if (!failed)
-        ReleaseCurrentSubTransaction();
-    else
-        RollbackAndReleaseCurrentSubTransaction();
-    MemoryContextSwitchTo(context);
-    CurrentResourceOwner = owner;
-    if (!failed)
+    if (try_in_subtransaction(
+            [&] { told = tell_latest_usage(group.meter_id, user, span, group.counts, usage); },
+            &raised))
         return told;
-    if (is_about_circumstances(raised.error != nullptr ? raised.error->sqlerrcode
-                                                       : raised.sqlstate))
+    if (is_about_circumstances(sqlstate_of(raised)))
         raise(raised);
-    *problem = raised.error != nullptr ? raised.error->message : raised.message;
+    *problem = message_of(raised);
     return false;
 }
 

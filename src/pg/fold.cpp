@@ -132,46 +132,28 @@ bool is_about_data(int sqlstate) {
            sqlstate == ERRCODE_DATA_CORRUPTED;
 }
 
-// Folds deltas in a subtransaction. Where that fails
-// for what the deltas are, nothing is changed, `error` says why, and it returns false; other errors
-// go on.
+// Folds deltas in a subtransaction. Where that fails for what the deltas are, nothing is changed,
+// `error` says why, and it returns false; other errors go on.
 bool try_fold(const Source& source, Target* target, int64* folded, const char** error) {
-    const MemoryContext context = CurrentMemoryContext;
-    const ResourceOwner owner = CurrentResourceOwner;
     const MemoryContext chunk_context =
-        AllocSetContextCreate(context, "fold", ALLOCSET_DEFAULT_SIZES);
-    BeginInternalSubTransaction(nullptr);
-    MemoryContextSwitchTo(context);
+        AllocSetContextCreate(CurrentMemoryContext, "fold", ALLOCSET_DEFAULT_SIZES);
     Raised raised{};
-    bool failed = false;
     int64 written = 0;
-    try {
-        *folded = call([&] {
+    const bool done = try_in_subtransaction(
+        [&] {
             MemoryContextSwitchTo(chunk_context);
-            return static_cast<int64>(fold_chunk(source, *target, &written));
-        });
-    } catch (...) {
-        MemoryContextSwitchTo(context);
-        raised = capture_exception();
-        failed = true;
-    }
-    MemoryContextSwitchTo(context);
-    if (!failed)
-        ReleaseCurrentSubTransaction();
-    else
-        RollbackAndReleaseCurrentSubTransaction();
-    MemoryContextSwitchTo(context);
-    CurrentResourceOwner = owner;
+            *folded = static_cast<int64>(fold_chunk(source, *target, &written));
+        },
+        &raised);
     MemoryContextDelete(chunk_context);
-    if (!failed) {
+    if (done) {
         target->written += written;
         target->chunks += *folded > 0 ? 1 : 0;
         return true;
     }
-    const int sqlstate = raised.error != nullptr ? raised.error->sqlerrcode : raised.sqlstate;
-    if (!is_about_data(sqlstate))
+    if (!is_about_data(sqlstate_of(raised)))
         raise(raised);
-    *error = raised.error != nullptr ? raised.error->message : raised.message;
+    *error = message_of(raised);
     return false;
 }
 

@@ -17,6 +17,11 @@
 
 #include "pg/compat.hpp"
 
+extern "C" {
+#include "access/xact.h"
+#include "utils/resowner.h"
+}
+
 #include <type_traits>
 #include <utility>
 
@@ -119,6 +124,40 @@ template <typename Body>
     InterruptHoldoffCount = interrupt_holdoff;
     QueryCancelHoldoffCount = cancel_holdoff;
     throw PgError(take_error());
+}
+
+// The SQLSTATE of what was raised, and its message.
+inline int sqlstate_of(const Raised& raised) {
+    return raised.error != nullptr ? raised.error->sqlerrcode : raised.sqlstate;
+}
+inline const char* message_of(const Raised& raised) {
+    return raised.error != nullptr ? raised.error->message : raised.message;
+}
+
+// Runs `step`, a function for call(), in a subtransaction. False where it fails: then what it did
+// is undone, and *raised says why. The current memory context stays.
+template <typename Step>
+bool try_in_subtransaction(Step&& step, Raised* raised) {
+    const MemoryContext context = CurrentMemoryContext;
+    const ResourceOwner owner = CurrentResourceOwner;
+    BeginInternalSubTransaction(nullptr);
+    MemoryContextSwitchTo(context);
+    bool failed = false;
+    try {
+        call(std::forward<Step>(step));
+    } catch (...) {
+        MemoryContextSwitchTo(context);
+        *raised = capture_exception();
+        failed = true;
+    }
+    MemoryContextSwitchTo(context);
+    if (!failed)
+        ReleaseCurrentSubTransaction();
+    else
+        RollbackAndReleaseCurrentSubTransaction();
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = owner;
+    return !failed;
 }
 
 }  // namespace meter::pg
