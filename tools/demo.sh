@@ -67,8 +67,10 @@ open_prompt() {
     become_tester "${METER_CLIENT[@]}" -d postgres <&0 &
     METER_PROMPT=$!
     while kill -0 "$METER_PROMPT" 2>/dev/null; do
-        wait "$METER_PROMPT" && status=0 || status=$?
+        wait "$METER_PROMPT" || true
     done
+    # Bash keeps what it ended with: the last wait may have ended by an interrupt.
+    wait "$METER_PROMPT" || status=$?
     METER_PROMPT=
     trap 'exit 130' INT
     return "$status"

@@ -64,6 +64,8 @@ CREATE FUNCTION meter.verify(
 LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
+-- To compile a statement of this length takes longer than it saves, and cannot be cancelled.
+SET jit = off
 AS $$
 WITH meters AS MATERIALIZED (
     SELECT m.id, m.event_name, COALESCE(l.left_out, '{}') AS left_out, COALESCE(l.kept, '{}') AS kept
