@@ -1,6 +1,7 @@
 #include "core/cell_table.hpp"
 
 #include <algorithm>
+#include <cstddef>
 
 #include "core/calendar.hpp"
 
@@ -26,7 +27,7 @@ void merge_day(TableCell& into, const TableCell& added, std::int64_t day,
         hour_cell(into.hours, hour).merge(added.cell, -hour * kHourMicros, resource);
     }
     for (const HourCell& hour : added.hours)
-        hour_cell(into.hours, hour.hour).merge(hour.cell, 0, resource);
+        hour_cell(into.hours, hour.hour).merge(*hour.cell, 0, resource);
     into.cell.merge(added.cell, 0, resource);
 }
 
@@ -56,9 +57,12 @@ void add_up(CellTable& days, CellTable& months, CellTable& total_days, CellTable
         TableCell& total = total_days.at({key.meter_id, key.start, {}, key.digest});
         total.dimensions = day.dimensions;
         merge_day(total, day, key.start, resource);
-        TableCell& total_month = total_months.at({key.meter_id, month, {}, key.digest});
-        total_month.dimensions = day.dimensions;
-        total_month.cell.merge(day.cell, key.start - month, resource);
+    }
+    // There are fewer of them than days.
+    for (const auto& [key, month] : months.entries()) {
+        TableCell& total = total_months.at({key.meter_id, key.start, {}, key.digest});
+        total.dimensions = month.dimensions;
+        total.cell.merge(month.cell, 0, resource);
     }
 }
 
@@ -203,7 +207,7 @@ void take_back_voided(TableCell& cell, std::int64_t start, bool is_day,
             take_back(hour, voided->cell, -hour * kHourMicros);
         }
         for (const HourCell& hour : voided->hours)
-            take_back(hour.hour, hour.cell, 0);
+            take_back(hour.hour, *hour.cell, 0);
     }
     cell.cell.take_back(voided->cell, 0, resource);
 }
@@ -218,8 +222,12 @@ void merge_stored_day(TableCell& cell, std::int64_t day, const RollupCell& store
         }
     } else {
         unfold_hours(cell, day, resource);
-        for (const HourCell& hour : decode_hours(packed, day, resource))
-            hour_cell(cell.hours, hour.hour).merge(hour.cell, 0, resource);
+        // For a moment only, unlike all that comes from the resource.
+        alignas(std::max_align_t)
+            std::byte room[kDayMicros / kHourMicros * (sizeof(RollupCell) + 4 * sizeof(HourCell))];
+        std::pmr::monotonic_buffer_resource passing(room, sizeof room, resource);
+        for (const HourCell& hour : decode_hours(packed, day, &passing))
+            hour_cell(cell.hours, hour.hour).merge(*hour.cell, 0, resource);
     }
     cell.cell.merge(stored, 0, resource);
 }

@@ -169,6 +169,10 @@ void decode_cell(Unpacker& unpacker, RollupCell& cell, std::int64_t start, Digit
         corrupt("An hour of one event is written as one of many.");
 }
 
+RollupCell* make_cell(std::pmr::memory_resource* resource) {
+    return new (resource->allocate(sizeof(RollupCell), alignof(RollupCell))) RollupCell();
+}
+
 // Reads all hours into `hours`; where it throws they hold what was read before.
 void decode_all(HourCells& hours, std::string_view bytes, std::int64_t day,
                 std::pmr::memory_resource* resource) {
@@ -180,8 +184,9 @@ void decode_all(HourCells& hours, std::string_view bytes, std::int64_t day,
         const auto hour = static_cast<int>(unpacker.byte());
         if (hour >= kHoursOfDay || (!hours.empty() && hour <= hours.back().hour))
             corrupt("Its hours are not in ascending order.");
-        hours.push_back({hour, {}});
-        decode_cell(unpacker, hours.back().cell, day + hour * kHourMicros, digits, resource);
+        hours.push_back({hour, nullptr});
+        hours.back().cell = make_cell(resource);
+        decode_cell(unpacker, *hours.back().cell, day + hour * kHourMicros, digits, resource);
     }
 }
 
@@ -273,9 +278,22 @@ RollupCell& hour_cell(HourCells& hours, int hour) {
     auto at = hours.end();
     while (at != hours.begin() && std::prev(at)->hour >= hour)
         --at;
-    if (at == hours.end() || at->hour != hour)
-        at = hours.insert(at, {hour, {}});
-    return at->cell;
+    if (at != hours.end() && at->hour == hour)
+        return *at->cell;
+    at = hours.insert(at, {hour, nullptr});
+    at->cell = make_cell(hours.get_allocator().resource());
+    return *at->cell;
+}
+
+void release(HourCells& hours) {
+    std::pmr::memory_resource* const resource = hours.get_allocator().resource();
+    for (HourCell& hour : hours) {
+        if (hour.cell == nullptr)
+            continue;
+        hour.cell->release(resource);
+        resource->deallocate(hour.cell, sizeof(RollupCell), alignof(RollupCell));
+    }
+    hours.clear();
 }
 
 std::pmr::string encode_hours(const HourCells& hours, std::int64_t day,
@@ -285,10 +303,10 @@ std::pmr::string encode_hours(const HourCells& hours, std::int64_t day,
     DigitBuffer digits(resource);
     packer.byte(kVersion);
     for (const HourCell& hour : hours) {
-        if (hour.cell.empty())
+        if (hour.cell->empty())
             continue;
         packer.byte(static_cast<unsigned>(hour.hour));
-        encode_cell(packer, hour.cell, day + hour.hour * kHourMicros, digits, resource);
+        encode_cell(packer, *hour.cell, day + hour.hour * kHourMicros, digits, resource);
     }
     return out;
 }
@@ -296,20 +314,16 @@ std::pmr::string encode_hours(const HourCells& hours, std::int64_t day,
 HourCells decode_hours(std::string_view bytes, std::int64_t day,
                        std::pmr::memory_resource* resource) {
     HourCells hours(resource);
-    const auto release = [&] {
-        for (HourCell& hour : hours)
-            hour.cell.release(resource);
-    };
     try {
         decode_all(hours, bytes, day, resource);
     } catch (const Error& error) {
-        release();
+        release(hours);
         // From arithmetic, where a number is too large for anything that we write.
         if (error.kind == ErrorKind::kOutOfRange)
             corrupt("A number is out of range.");
         throw;
     } catch (...) {
-        release();
+        release(hours);
         throw;
     }
     return hours;

@@ -54,14 +54,18 @@ struct RollupCell {
 };
 
 // The hours of a day's cell, ascending, each with its own cell, whose origin is the hour's start.
+// The cells are of the vector's memory resource: they are large, and would be moved about in it.
 struct HourCell {
     int hour;  // of the day, UTC, 0 to 23
-    RollupCell cell;
+    RollupCell* cell;
 };
 using HourCells = std::pmr::vector<HourCell>;
 
 // The cell of an hour, made where there is none yet.
 RollupCell& hour_cell(HourCells& hours, int hour);
+
+// Gives back the cells and what they hold of the same resource; not needed where that is dropped.
+void release(HourCells& hours);
 
 // The packed form of the hours of the day that starts at `day`: a version byte, then each hour in
 // variable-length integers and base-10000 digits, without what follows from the rest (of an hour

@@ -455,7 +455,7 @@ void note_hours(AlertWatch* watch, RollupTables& tables) {
             if (day.hours.empty() && !day.cell.empty())
                 note_hour(watch, *groups, key.user_id, day.cell);
             for (const HourCell& hour : day.hours)
-                note_hour(watch, *groups, key.user_id, hour.cell);
+                note_hour(watch, *groups, key.user_id, *hour.cell);
         }
 }
 

@@ -23,7 +23,7 @@ struct Unpacked {
 };
 
 void put_hour(const SetResult& set, const HourCell& hour, int64 day) {
-    const RollupCell& cell = hour.cell;
+    const RollupCell& cell = *hour.cell;
     const Datum values[] = {TimestampTzGetDatum(to_timestamptz(day + hour.hour * kHourMicros)),
                             TimestampTzGetDatum(to_timestamptz(cell.last_time)),
                             Int64GetDatum(cell.event_count),

@@ -115,7 +115,7 @@ std::vector<Hour>* sorted_hours(RollupTables* tables) {
             for (const HourCell& hour : day.hours)
                 hours->push_back(
                     {{key.meter_id, key.start + hour.hour * kHourMicros, key.user_id, key.digest},
-                     &hour.cell,
+                     hour.cell,
                      day.dimensions,
                      days == &tables->voided_days});
         }

@@ -356,10 +356,12 @@ uint64 fold_pending(int64 max_deltas, Fold how, int32 unlisted) {
     if (folds_runs)
         max_deltas = PG_INT64_MAX;
     Target target{into_cells ? kCells : next_run(&state), 0, 0, true, nullptr};
+    // In this order: what the last writers wrote is visible once they have ended.
+    const QuietGenerations quiet = find_quiet_generations(state);
     bool all = false;
     const int64 folded = fold_generations(generations, max_deltas, &target, &all);
-    // Before a new one is begun: until we commit, the others still write into the latest.
-    const bool closed = close_generations(&state);
+    // Before a new one is begun.
+    const bool closed = close_generations(&state, quiet, all);
     if (folded == 0) {
         if (closed)
             store_fold_state(state);

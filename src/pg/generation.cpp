@@ -24,12 +24,15 @@ int32 latest_generation() {
     return latest;
 }
 
-// Whether every transaction that could write into the generation has ended; keeps others out until
-// the end of this one. Does not wait.
-bool shut_out_writers(int32 generation) {
+// Whether a transaction under way could write into the generation, which is not the latest: whoever
+// takes its lock from now on learns that another one is. Does not wait.
+bool has_writers(int32 generation) {
     LOCKTAG tag;
     SET_LOCKTAG_OBJECT(tag, MyDatabaseId, relations().generation, static_cast<Oid>(generation), 0);
-    return LockAcquire(&tag, ShareRowExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+    if (LockAcquire(&tag, ShareRowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+        return true;
+    LockRelease(&tag, ShareRowExclusiveLock, false);
+    return false;
 }
 
 // The transaction that began the latest generation, where it is this one.
@@ -111,16 +114,28 @@ void count_folded(FoldState* state, int64 deltas, int64 most) {
     add_recorded(state, latest + 1);
 }
 
-bool close_generations(FoldState* state) {
+QuietGenerations find_quiet_generations(const FoldState& state) {
+    QuietGenerations quiet{
+        0, static_cast<int32*>(
+               palloc(sizeof(int32) * static_cast<Size>(Max(state.recorded_count, 1))))};
     // Until we commit, the others write into the generation before the one that we have begun.
     if (TransactionIdIsValid(begun_by) && begun_by == GetTopTransactionIdIfAny())
-        return false;
+        return quiet;
     const int32 latest = latest_generation();
+    for (int i = 0; i < state.recorded_count; ++i)
+        if (state.recorded[i] < latest && !has_writers(state.recorded[i]))
+            quiet.items[quiet.count++] = state.recorded[i];
+    return quiet;
+}
+
+bool close_generations(FoldState* state, const QuietGenerations& quiet, bool all_folded) {
     int left = 0;
     for (int i = 0; i < state->recorded_count; ++i) {
         const int32 generation = state->recorded[i];
-        // In this order: what the last writers wrote is visible once they have ended.
-        if (generation >= latest || !shut_out_writers(generation) || has_deltas(generation))
+        bool is_quiet = false;
+        for (int k = 0; k < quiet.count; ++k)
+            is_quiet = is_quiet || quiet.items[k] == generation;
+        if (!is_quiet || (!all_folded && has_deltas(generation)))
             state->recorded[left++] = generation;
     }
     const bool closed = left < state->recorded_count;

@@ -34,8 +34,17 @@ bool has_deltas(int32 generation);
 // than `most` since the last. The caller holds the fold lock, and stores the state.
 void count_folded(FoldState* state, int64 deltas, int64 most);
 
-// Closes the generations before the latest that no writer can use any more and that have no delta
-// left. The caller holds the fold lock, and stores the state where it returns true. Does not wait.
-bool close_generations(FoldState* state);
+// The open generations before the latest that no writer can use any more: a snapshot taken from now
+// on sees all that is ever in them. The caller holds the fold lock. Does not wait.
+struct QuietGenerations {
+    int count;
+    int32* items;
+};
+QuietGenerations find_quiet_generations(const FoldState& state);
+
+// Closes those of them that have no delta left; with `all_folded` the caller knows that none has,
+// from a snapshot taken since they were found. The caller holds the fold lock, and stores the state
+// where it returns true.
+bool close_generations(FoldState* state, const QuietGenerations& quiet, bool all_folded);
 
 }  // namespace meter::pg

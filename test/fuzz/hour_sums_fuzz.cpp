@@ -48,7 +48,7 @@ void compare_bucket(const std::vector<meter::BucketPiece>& pieces, meter::HourWa
     for (const meter::HourCell& hour : hours) {
         if (!wanted(pieces, hour.hour, entry.first))
             continue;
-        expected.merge(hour.cell, kDay + hour.hour * kHourMicros - entry.first, resource);
+        expected.merge(*hour.cell, kDay + hour.hour * kHourMicros - entry.first, resource);
     }
     const meter::RollupCell& cell = entry.second;
     meter::DigitBuffer a(resource);

@@ -16,8 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         meter::HourCells hours = meter::decode_hours(bytes, kDay, resource);
         if (std::string_view(meter::encode_hours(hours, kDay, resource)) != bytes)
             std::abort();
-        for (meter::HourCell& hour : hours)
-            hour.cell.release(resource);
+        release(hours);
     } catch (const meter::Error& error) {
         if (error.kind != meter::ErrorKind::kCorrupt)
             std::abort();

@@ -155,7 +155,7 @@ inline std::string text_of(const RollupCell& cell) {
 inline std::string text_of(const HourCells& hours) {
     std::string out;
     for (const HourCell& hour : hours)
-        out += std::to_string(hour.hour) + ": " + text_of(hour.cell) + "\n";
+        out += std::to_string(hour.hour) + ": " + text_of(*hour.cell) + "\n";
     return out;
 }
 
@@ -238,11 +238,6 @@ inline RollupCell cell_of(const std::vector<Event>& events, std::int64_t origin,
     for (const Event& event : events)
         cell.add_event(Number(event.value).view(), event.time, event.id, origin, resource);
     return cell;
-}
-
-inline void release(HourCells& hours, std::pmr::memory_resource* resource) {
-    for (HourCell& hour : hours)
-        hour.cell.release(resource);
 }
 
 inline HourCells hours_of(const std::vector<Event>& events, std::pmr::memory_resource* resource) {

@@ -189,8 +189,9 @@ TEST(RollupCell, HoursComeInOrder) {
         ++hour_cell(hours, hour).event_count;
     std::string order;
     for (const HourCell& hour : hours)
-        order += std::to_string(hour.hour) + "x" + std::to_string(hour.cell.event_count) + " ";
+        order += std::to_string(hour.hour) + "x" + std::to_string(hour.cell->event_count) + " ";
     EXPECT_EQ(order, "0x1 3x1 4x1 5x2 23x2 ");
+    release(hours);
 }
 
 std::string product(const std::string& a, std::int64_t b) {

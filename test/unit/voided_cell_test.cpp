@@ -120,8 +120,8 @@ TEST(VoidedCell, IsExactOrDirtyInAnyOrder) {
         }
         expect_like(stored.cell, events, -1, "day");
         for (const HourCell& hour : stored.hours) {
-            expect_like(hour.cell, events, hour.hour, "hour");
-            EXPECT_TRUE(stored.cell.dirty || !hour.cell.dirty) << "a day is clean, its hour is not";
+            expect_like(*hour.cell, events, hour.hour, "hour");
+            EXPECT_TRUE(stored.cell.dirty || !hour.cell->dirty) << "a day is clean, its hour is not";
         }
         clean += stored.cell.dirty ? 0 : 1;
         if (HasFailure())
