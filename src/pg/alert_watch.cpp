@@ -18,7 +18,6 @@
 
 extern "C" {
 #include "access/xact.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 }
 

@@ -24,7 +24,6 @@ extern "C" {
 #include "storage/bufmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 }
 
@@ -104,35 +103,6 @@ void clean_cells(TimestampTz before) {
         });
 }
 
-// Runs `body` in a subtransaction of its own. What it raises is captured in `context`, and false
-// returned.
-template <typename Body>
-bool attempt(MemoryContext context, Raised* raised, Body&& body) {
-    const MemoryContext caller_context = CurrentMemoryContext;
-    const ResourceOwner owner = CurrentResourceOwner;
-    BeginInternalSubTransaction(nullptr);
-    MemoryContextSwitchTo(context);
-    bool failed = false;
-    try {
-        call([&] {
-            MemoryContextSwitchTo(caller_context);
-            body();
-        });
-    } catch (...) {
-        MemoryContextSwitchTo(context);
-        *raised = capture_exception();
-        failed = true;
-    }
-    MemoryContextSwitchTo(caller_context);
-    if (failed)
-        RollbackAndReleaseCurrentSubTransaction();
-    else
-        ReleaseCurrentSubTransaction();
-    MemoryContextSwitchTo(caller_context);
-    CurrentResourceOwner = owner;
-    return !failed;
-}
-
 // Looks, while all events are there and nobody records before `until` any more, whether statements
 // have all usage of closed periods that could not be told without them, and moves the horizon back
 // where they have not, or that cannot be found out: then `raised` is why, in `context`, and false
@@ -151,16 +121,22 @@ bool settle(int64 until, MemoryContext context, Raised* raised) {
     CommandCounterIncrement();
     const TimestampTz before = to_timestamptz(until);
     const Datum values[] = {TimestampTzGetDatum(before)};
-    const bool settled = attempt(context, raised, [&] {
-        // Voided since clean_cells().
-        if (has_dirty_cells(before)) {
-            take_fold_lock(true);
-            int64 passed = 0;
-            while (clean_next_month(before, &passed)) {
+    // What is raised outlives this transaction.
+    const MemoryContext caller_context = MemoryContextSwitchTo(context);
+    const bool settled = try_in_subtransaction(
+        [&] {
+            MemoryContextSwitchTo(caller_context);
+            // Voided since clean_cells().
+            if (has_dirty_cells(before)) {
+                take_fold_lock(true);
+                int64 passed = 0;
+                while (clean_next_month(before, &passed)) {
+                }
             }
-        }
-        settle_closed_periods(before);
-    });
+            settle_closed_periods(before);
+        },
+        raised);
+    MemoryContextSwitchTo(caller_context);
     if (settled)
         run(go_on, values, nullptr, Run::kWrite);
     else

@@ -23,7 +23,6 @@ extern "C" {
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/datum.h"
-#include "utils/resowner.h"
 }
 
 namespace meter::pg {

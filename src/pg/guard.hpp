@@ -134,30 +134,45 @@ inline const char* message_of(const Raised& raised) {
     return raised.error != nullptr ? raised.error->message : raised.message;
 }
 
-// Runs `step`, a function for call(), in a subtransaction. False where it fails: then what it did
-// is undone, and *raised says why. The current memory context stays.
+// How a step in a subtransaction ended: what it did stays, or is undone, because it said so or
+// because it failed.
+enum class Ended { kWell, kUndone, kFailed };
+
+// Runs `step`, a function for call(), in a subtransaction; where it returns false what it did is
+// undone, and where it fails too: then *raised says why. The current memory context stays, and the
+// error's data live in it.
 template <typename Step>
-bool try_in_subtransaction(Step&& step, Raised* raised) {
+Ended in_subtransaction(Step&& step, Raised* raised) {
     const MemoryContext context = CurrentMemoryContext;
     const ResourceOwner owner = CurrentResourceOwner;
     BeginInternalSubTransaction(nullptr);
     MemoryContextSwitchTo(context);
-    bool failed = false;
+    Ended ended = Ended::kWell;
     try {
-        call(std::forward<Step>(step));
+        if constexpr (std::is_void_v<std::invoke_result_t<Step>>)
+            call(std::forward<Step>(step));
+        else
+            ended = call(std::forward<Step>(step)) ? Ended::kWell : Ended::kUndone;
     } catch (...) {
         MemoryContextSwitchTo(context);
         *raised = capture_exception();
-        failed = true;
+        ended = Ended::kFailed;
     }
     MemoryContextSwitchTo(context);
-    if (!failed)
+    if (ended == Ended::kWell)
         ReleaseCurrentSubTransaction();
     else
         RollbackAndReleaseCurrentSubTransaction();
     MemoryContextSwitchTo(context);
     CurrentResourceOwner = owner;
-    return !failed;
+    return ended;
+}
+
+// The same for a step that returns nothing. False where it fails.
+template <typename Step>
+bool try_in_subtransaction(Step&& step, Raised* raised) {
+    static_assert(std::is_void_v<std::invoke_result_t<Step>>);
+    return in_subtransaction(std::forward<Step>(step), raised) == Ended::kWell;
 }
 
 }  // namespace meter::pg

@@ -20,7 +20,6 @@ extern "C" {
 #include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/numeric.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 }
@@ -288,15 +287,9 @@ bool claim_some(TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int 
 // transaction ends, and two such transactions for each other.
 bool claim_directly(const LedgerEntry* mine, int count, int looked, KeyState* states,
                     LedgerEntry* taken) {
-    const MemoryContext context = CurrentMemoryContext;
-    const ResourceOwner owner = CurrentResourceOwner;
-    BeginInternalSubTransaction(nullptr);
-    MemoryContextSwitchTo(context);
-    bool free = true;
     Raised raised{};
-    bool failed = false;
-    try {
-        free = call([&] {
+    const Ended ended = in_subtransaction(
+        [&] {
             TableWriter* ledger = open_ledger();
             if (ledger == nullptr)
                 return false;
@@ -312,21 +305,11 @@ bool claim_directly(const LedgerEntry* mine, int count, int looked, KeyState* st
             end_probe(probe);
             close_table(ledger);
             return good;
-        });
-    } catch (...) {
-        MemoryContextSwitchTo(context);
-        raised = capture_exception();
-        failed = true;
-    }
-    MemoryContextSwitchTo(context);
-    if (!failed && free)
-        ReleaseCurrentSubTransaction();
-    else
-        RollbackAndReleaseCurrentSubTransaction();
-    MemoryContextSwitchTo(context);
-    CurrentResourceOwner = owner;
-    if (failed)
+        },
+        &raised);
+    if (ended == Ended::kFailed)
         raise(raised);
+    const bool free = ended == Ended::kWell;
     if (!free)
         std::replace_if(
             states, states + count, [](KeyState state) { return state != KeyState::kTaken; },

@@ -23,7 +23,6 @@ extern "C" {
 #include "utils/array.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/resowner.h"
 }
 
 namespace meter::pg {
@@ -234,33 +233,18 @@ void wait_for_recorders() {
 }
 
 bool lock_within(Oid relation, LOCKMODE mode, const char* timeout) {
-    const MemoryContext context = CurrentMemoryContext;
-    const ResourceOwner owner = CurrentResourceOwner;
-    BeginInternalSubTransaction(nullptr);
-    (void)set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-                            true, 0, false);
-    MemoryContextSwitchTo(context);
     Raised raised{};
-    bool failed = false;
-    try {
-        call([&] { LockRelationOid(relation, mode); });
-    } catch (...) {
-        raised = capture_exception();
-        failed = true;
-    }
-    MemoryContextSwitchTo(context);
-    const bool timed_out =
-        failed && raised.error != nullptr && raised.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
     // The lock stays, the setting is the caller's again.
-    if (failed)
-        RollbackAndReleaseCurrentSubTransaction();
-    else
-        ReleaseCurrentSubTransaction();
-    MemoryContextSwitchTo(context);
-    CurrentResourceOwner = owner;
-    if (failed && !timed_out)
+    const bool locked = try_in_subtransaction(
+        [&] {
+            (void)set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION,
+                                    GUC_ACTION_SAVE, true, 0, false);
+            LockRelationOid(relation, mode);
+        },
+        &raised);
+    if (!locked && sqlstate_of(raised) != ERRCODE_LOCK_NOT_AVAILABLE)
         raise(raised);
-    return !failed;
+    return locked;
 }
 
 void raise_lock_timeout(Oid relation, const char* timeout) {
