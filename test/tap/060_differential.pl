@@ -34,7 +34,7 @@ timezone = 'UTC'
 max_prepared_transactions = 20
 fsync = off
 log_statement = none
-statement_timeout = '60s'
+statement_timeout = '180s'
 meter.max_cells = 150
 meter.dense_events = 2
 CONF
