@@ -205,6 +205,30 @@ SELECT pg_temp.error_of($$SELECT meter.void_event('gauge', 'gone', 1, '2026-01-1
 SELECT a, value, event_count FROM unnest('{sum,min,max,last}'::text[]) a, meter.usage('gauge', '2026-01-01', '2026-02-01', aggregation => a);
 SELECT count(*) FROM meter.rollup WHERE dirty;
 
+-- However often an event is amended, a correction looks at a few of its versions.
+SELECT event_name FROM meter.create_meter('chain', dimensions => '{model}');
+SELECT meter.record_event('chain', 'eve', 1, '{"model": "a"}', 'often', '2026-02-10') IS NOT NULL AS recorded;
+DO $$
+BEGIN
+    FOR i IN 2..400 LOOP
+        PERFORM meter.amend_event('chain', 'eve', 'often', value => i, event_time => '2026-02-10'::timestamptz + i * interval '1 hour', reason => 'step ' || i);
+    END LOOP;
+END $$;
+BEGIN;
+SELECT meter.amend_event('chain', 'eve', 'often', value => 400, reason => 'step 400') = max(event_id) AS same_again FROM meter.event_history('chain', 'eve', 'often');
+COMMIT;
+BEGIN;
+SELECT meter.amend_event('chain', 'eve', 'often', value => 401, reason => 'step 401') IS NOT NULL AS amended, meter.void_event('chain', 'eve', 'often', 'all of it') IS NOT NULL AS voided,
+    meter.void_event('chain', 'eve', 'often', 'all of it') IS NOT NULL AS again;
+SELECT idx_scan BETWEEN 1 AND 25 AS few FROM pg_stat_xact_user_tables WHERE relid = 'meter.event_void'::regclass;
+COMMIT;
+SELECT count(*), max(version), count(*) FILTER (WHERE status = 'amended') AS amended, sum(value), array_agg(value ORDER BY version) = array_agg(version::numeric ORDER BY version) AS in_order
+    FROM meter.event_history('chain', 'eve', 'often');
+SELECT pg_temp.error_of($$SELECT meter.amend_event('chain', 'eve', 'often', value => 1, reason => 'r')$$) ~ '^55000 \| event [0-9]+ is voided already .* all of it' AS refused;
+SELECT value, event_count FROM meter.usage('chain', '2026-02-01', '2026-04-01', 'eve');
+SELECT meter.fold() IS NOT NULL;
+SELECT * FROM meter.verify('2026-02-01', '2026-04-01');
+
 -- Digests add up, in any order, and what is taken back leaves nothing.
 SELECT meter.event_digest(1, '2026-01-01', 1.50, '{"a": 1.0}') = meter.event_digest(1, '2026-01-01', 1.5, '{"a": 1, "b": null}') AS canonical;
 SELECT count(DISTINCT meter.event_digest(i, t::timestamptz, v, d::jsonb)) FROM (VALUES (1, '2026-01-01', 1, '{}'), (2, '2026-01-01', 1, '{}'), (1, '2026-01-02', 1, '{}'), (1, '2026-01-01', -1, '{}'),

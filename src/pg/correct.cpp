@@ -34,8 +34,9 @@ namespace meter::pg {
 
 bool find_void(int32 meter_id, Datum user, const EventPlace& event, EventVoid* found) {
     static Statement select = {
-        "SELECT replaced_by, replaced_timestamp, reason, voided_at, voided_by "
-        "FROM meter.event_void WHERE user_id = $1 AND meter_id = $2 AND event_timestamp = $3 "
+        "SELECT replaced_by, replaced_timestamp, reason, voided_at, voided_by, last_amended, "
+        "last_amended_timestamp FROM meter.event_void WHERE user_id = $1 AND meter_id = $2 AND "
+        "event_timestamp = $3 "
         "AND event_id = $4",
         {TEXTOID, INT4OID, TIMESTAMPTZOID, INT8OID},
         true};
@@ -51,6 +52,10 @@ bool find_void(int32 meter_id, Datum user, const EventPlace& event, EventVoid* f
     found->reason = text_view(result(0, 3, &null));
     found->at = DatumGetTimestampTz(result(0, 4, &null));
     found->by = text_view(result(0, 5, &null));
+    const Datum last = result(0, 6, &null);
+    found->skips = !null;
+    if (found->skips)
+        found->last_amended = {DatumGetInt64(last), DatumGetTimestampTz(result(0, 7, &null))};
     return true;
 }
 
@@ -137,13 +142,17 @@ EventPlace find_key(const Correction& correction, std::string_view key) {
     return {DatumGetInt64(result(0, 1, &null)), DatumGetTimestampTz(result(0, 2, &null))};
 }
 
+// Follows an event from its first version, which knows the one that was amended last: however many
+// versions there are, three are looked at, or as many as others have added meanwhile.
 Versions follow_versions(const Correction& correction, const EventPlace& first) {
     Versions versions{first, false, false, {}};
     while (!versions.voided &&
            find_void(correction.meter_id, correction.user, versions.latest, &versions.last)) {
         CHECK_FOR_INTERRUPTS();
         versions.corrected = true;
-        if (versions.last.replaced)
+        if (versions.last.skips)
+            versions.latest = versions.last.last_amended;
+        else if (versions.last.replaced)
             versions.latest = versions.last.replacement;
         else
             versions.voided = true;
@@ -233,6 +242,25 @@ bool insert_void(const Correction& correction, const NewEvent& event,
                             Int64GetDatum(replacement.id),
                             TimestampTzGetDatum(replacement.time)};
     return run(insert, values, event.key == 0 ? "        n  " : nullptr, Run::kWrite) == 1;
+}
+
+// Notes with the first version that another one, a later one, is the one that was amended last.
+// Two who amend one event have waited for each other before.
+void note_last_amended(const Correction& correction, const EventPlace& first,
+                       const EventPlace& last) {
+    static Statement update = {
+        "UPDATE meter.event_void SET last_amended = $5, last_amended_timestamp = $6 "
+        "WHERE user_id = $1 AND meter_id = $2 AND event_timestamp = $3 AND event_id = $4",
+        {TEXTOID, INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID}};
+    if (first.id == last.id)
+        return;
+    const Datum values[] = {correction.user,
+                            Int32GetDatum(correction.meter_id),
+                            TimestampTzGetDatum(first.time),
+                            Int64GetDatum(first.id),
+                            Int64GetDatum(last.id),
+                            TimestampTzGetDatum(last.time)};
+    run(update, values, nullptr, Run::kWrite);
 }
 
 // Voids the event at a place, where it is there and not voided yet, and reads what is to be taken
@@ -405,6 +433,7 @@ int64 amend_by_key(FunctionCallInfo fcinfo, const Call& call, const Correction& 
         const EventPlace place{wanted.id, wanted.time};
         if (insert_void(correction, event, place)) {
             require_event_unchanged(event);
+            note_last_amended(correction, first, versions.latest);
             take_back(event);
             insert_event(wanted);
             count_for_limits(wanted, wanted.value, 1);
