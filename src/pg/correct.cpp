@@ -17,6 +17,7 @@
 #include "pg/event.hpp"
 #include "pg/event_query.hpp"
 #include "pg/guard.hpp"
+#include "pg/ledger.hpp"
 #include "pg/limit_usage.hpp"
 #include "pg/memory.hpp"
 #include "pg/period_close.hpp"
@@ -24,6 +25,7 @@
 #include "pg/settings.hpp"
 #include "pg/spi.hpp"
 #include "pg/values.hpp"
+#include "pg/void_table.hpp"
 
 extern "C" {
 #include "access/xact.h"
@@ -132,6 +134,9 @@ EventPlace find_key(const Correction& correction, std::string_view key) {
         "SELECT event_id, event_timestamp FROM meter.event_key WHERE digest = $1", {UUIDOID}, true};
     meter::check_name(key, "idempotency");
     const Digest digest = key_digest(correction.meter_id, text_view(correction.user), key);
+    LedgerEntry entry;
+    if (find_key_directly(digest, &entry))
+        return {entry.event_id, entry.event_time};
     const Datum values[] = {uuid_datum(digest)};
     if (run(select, values, nullptr, Run::kWrite) == 0)
         throw Error(ErrorKind::kUndefinedObject,
@@ -274,22 +279,25 @@ bool void_at(const Correction& correction, const EventPlace& place, NewEvent* ev
         "AND e.\"timestamp\" = $3 AND e.id = $4 ON CONFLICT DO NOTHING RETURNING value, dimensions",
         {TEXTOID, INT4OID, TIMESTAMPTZOID, INT8OID, TEXTOID, TEXTOID},
         true};
-    const Datum values[] = {correction.user,
-                            Int32GetDatum(correction.meter_id),
-                            TimestampTzGetDatum(place.time),
-                            Int64GetDatum(place.id),
-                            text_datum(correction.reason),
-                            correction.role};
-    if (run(insert, values, nullptr, Run::kWrite) == 0)
-        return false;
-    bool null;
     *event = NewEvent{};
     event->id = place.id;
     event->time = place.time;
     event->meter_id = correction.meter_id;
     event->user = correction.user;
-    event->value = result(0, 1, &null);
-    const CanonicalDimensions dimensions = canonical_dimensions(result(0, 2, &null));
+    if (!void_directly(event, correction.reason, correction.role)) {
+        const Datum values[] = {correction.user,
+                                Int32GetDatum(correction.meter_id),
+                                TimestampTzGetDatum(place.time),
+                                Int64GetDatum(place.id),
+                                text_datum(correction.reason),
+                                correction.role};
+        if (run(insert, values, nullptr, Run::kWrite) == 0)
+            return false;
+        bool null;
+        event->value = result(0, 1, &null);
+        event->dimensions = result(0, 2, &null);
+    }
+    const CanonicalDimensions dimensions = canonical_dimensions(event->dimensions);
     event->dimensions = dimensions.stored;
     event->dimensions_digest = dimensions_digest(dimensions.text);
     require_event_unchanged(*event);
