@@ -76,4 +76,12 @@ SELECT pg_temp.differences();
 SELECT meter.fold() > 0 AS folded;
 SELECT pg_temp.more(4) > 0 AS more;
 SELECT pg_temp.differences();
+-- A month's takes no look at the events, however many there are.
+BEGIN;
+SELECT sum(pg_stat_get_xact_numscans(i.indexrelid)) AS scans FROM pg_inherits p JOIN pg_index i ON i.indrelid = p.inhrelid
+    WHERE p.inhparent = 'meter.meter_event'::regclass \gset
+SELECT count(meter.remaining(n, 'user-' || i, p)) FROM unnest('{amount-soft,number-soft}'::text[]) n, unnest('{year,total}'::text[]) p, generate_series(1, 5) i;
+SELECT count(meter.remaining('number-soft', 'user-' || i, 'month')) FROM generate_series(1, 5) i;
+SELECT sum(pg_stat_get_xact_numscans(i.indexrelid)) - :scans AS scans FROM pg_inherits p JOIN pg_index i ON i.indrelid = p.inhrelid WHERE p.inhparent = 'meter.meter_event'::regclass;
+COMMIT;
 TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.rollup_pending, meter.rollup_generation, meter.rollup_state, meter.rollup, meter.rollup_total, meter.rollup_days, meter.rollup_month, meter.rollup_meter, meter.usage_limit, meter.limit_usage, meter.alert_rule, meter.alert, meter.event_void RESTART IDENTITY;

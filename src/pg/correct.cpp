@@ -24,6 +24,7 @@
 #include "pg/retention.hpp"
 #include "pg/settings.hpp"
 #include "pg/spi.hpp"
+#include "pg/table_writer.hpp"
 #include "pg/values.hpp"
 #include "pg/void_table.hpp"
 
@@ -451,6 +452,11 @@ int64 amend_by_key(FunctionCallInfo fcinfo, const Call& call, const Correction& 
     }
 }
 
+// A void may need no SQL, and then no search path.
+Pin pinned() {
+    return direct_insert_allowed() && !IsolationUsesXactSnapshot() ? Pin::kStatements : Pin::kCall;
+}
+
 void require_arguments(FunctionCallInfo fcinfo, std::initializer_list<const char*> names) {
     int index = 0;
     for (const char* name : names)
@@ -475,7 +481,7 @@ METER_FUNCTION(meter_void_event) {
     require_arguments(fcinfo, {"event_name", "user_id", "idempotency"});
     require_reason(fcinfo, 3);
     PreventCommandIfReadOnly("meter.void_event()");
-    const Call call = begin_call(Privilege::kAdmin, "void events");
+    const Call call = begin_call(Privilege::kAdmin, "void events", pinned());
     const Correction correction = begin_correction(fcinfo, call, 3);
     const int64 id = void_by_key(correction, text_view(PG_GETARG_DATUM(2)));
     end_call(call);
@@ -486,7 +492,7 @@ METER_FUNCTION(meter_void_event_by_id) {
     require_arguments(fcinfo, {"event_name", "user_id", "event_id", "event_time"});
     require_reason(fcinfo, 4);
     PreventCommandIfReadOnly("meter.void_event()");
-    const Call call = begin_call(Privilege::kAdmin, "void events");
+    const Call call = begin_call(Privilege::kAdmin, "void events", pinned());
     const Correction correction = begin_correction(fcinfo, call, 4);
     const EventPlace place{PG_GETARG_INT64(2), PG_GETARG_TIMESTAMPTZ(3)};
     meter::check_event_time(to_unix_micros(place.time), PG_INT64_MAX / 2, 0);

@@ -9,6 +9,7 @@ extern "C" {
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
@@ -229,6 +230,7 @@ bool is_by_user(Relation index) {
         return false;
     for (int i = 0; i < static_cast<int>(lengthof(kByUser)); ++i)
         if (form->indkey.values[i] != kByUser[i].column ||
+            index->rd_opfamily[i] >= FirstNormalObjectId ||
             index->rd_opcintype[i] != kEventColumns[kByUser[i].column - 1].type)
             return false;
     return true;
