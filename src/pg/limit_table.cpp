@@ -341,12 +341,13 @@ CounterChange raise_directly(const LimitCounter& counter, Datum more, bool refus
             continue;
         slot_getallattrs(look->found);
         const Datum old = look->found->tts_values[kUsage];
-        if (refuse && exceeds(counter, old, more)) {
+        const Datum sum = DirectFunctionCall2(numeric_add, old, more);
+        if (refuse && is_too_much(counter, sum, more)) {
             *usage = datumCopy(old, false, -1);
             outcome = CounterChange::kOver;
             break;
         }
-        if (write_usage(look, DirectFunctionCall2(numeric_add, old, more))) {
+        if (write_usage(look, sum)) {
             outcome = CounterChange::kDone;
             break;
         }
