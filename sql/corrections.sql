@@ -205,6 +205,49 @@ SELECT pg_temp.error_of($$SELECT meter.void_event('gauge', 'gone', 1, '2026-01-1
 SELECT a, value, event_count FROM unnest('{sum,min,max,last}'::text[]) a, meter.usage('gauge', '2026-01-01', '2026-02-01', aggregation => a);
 SELECT count(*) FROM meter.rollup WHERE dirty;
 
+-- However often an event is amended, a correction looks at a few of its versions.
+SELECT event_name FROM meter.create_meter('chain', dimensions => '{model}');
+SELECT meter.record_event('chain', 'eve', 1, '{"model": "a"}', 'often', '2026-02-10') IS NOT NULL AS recorded;
+DO $$
+BEGIN
+    FOR i IN 2..400 LOOP
+        PERFORM meter.amend_event('chain', 'eve', 'often', value => i, event_time => '2026-02-10'::timestamptz + i * interval '1 hour', reason => 'step ' || i);
+    END LOOP;
+END $$;
+BEGIN;
+SELECT meter.amend_event('chain', 'eve', 'often', value => 400, reason => 'step 400') = max(event_id) AS same_again FROM meter.event_history('chain', 'eve', 'often');
+COMMIT;
+BEGIN;
+SELECT sum(pg_stat_get_xact_numscans(indexrelid)) AS scans FROM pg_index WHERE indrelid = 'meter.event_void'::regclass \gset
+SELECT meter.amend_event('chain', 'eve', 'often', value => 401, reason => 'step 401') IS NOT NULL AS amended, meter.void_event('chain', 'eve', 'often', 'all of it') IS NOT NULL AS voided,
+    meter.void_event('chain', 'eve', 'often', 'all of it') IS NOT NULL AS again;
+SELECT sum(pg_stat_get_xact_numscans(indexrelid)) - :scans BETWEEN 1 AND 25 AS few FROM pg_index WHERE indrelid = 'meter.event_void'::regclass;
+COMMIT;
+SELECT count(*), max(version), count(*) FILTER (WHERE status = 'amended') AS amended, sum(value), array_agg(value ORDER BY version) = array_agg(version::numeric ORDER BY version) AS in_order
+    FROM meter.event_history('chain', 'eve', 'often');
+SELECT pg_temp.error_of($$SELECT meter.amend_event('chain', 'eve', 'often', value => 1, reason => 'r')$$) ~ '^55000 \| event [0-9]+ is voided already .* all of it' AS refused;
+SELECT value, event_count FROM meter.usage('chain', '2026-02-01', '2026-04-01', 'eve');
+SELECT meter.fold() IS NOT NULL;
+SELECT * FROM meter.verify('2026-02-01', '2026-04-01');
+
+-- Written straight into the table, or by SQL: where one asks for that, or a trigger has a say.
+SELECT count(meter.record_event('chain', 'fay', 5, '{"model": "b"}', 'w' || i, '2026-02-11')) FROM generate_series(1, 3) i;
+SELECT count(meter.record_event('chain', 'fay', 5, '{"model": "b"}', NULL, '2026-02-11'));
+SELECT meter.void_event('chain', 'fay', 'w1', 'sent twice') IS NOT NULL AS voided, meter.void_event('chain', 'fay', 'w1', 'sent twice') IS NOT NULL AS again;
+SET meter.direct_insert = off;
+SELECT meter.void_event('chain', 'fay', 'w2', 'sent twice') IS NOT NULL AS voided, meter.void_event('chain', 'fay', 'w2', 'sent twice') IS NOT NULL AS again;
+RESET meter.direct_insert;
+CREATE FUNCTION note_reason() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.reason := upper(NEW.reason); RETURN NEW; END $$;
+CREATE TRIGGER note_reason BEFORE INSERT ON meter.event_void FOR EACH ROW EXECUTE FUNCTION note_reason();
+SELECT meter.void_event('chain', 'fay', 'w3', 'sent twice') IS NOT NULL AS voided;
+DROP TRIGGER note_reason ON meter.event_void;
+DROP FUNCTION note_reason();
+SELECT meter.void_event('chain', 'fay', id, "timestamp", 'sent twice') = id AS voided FROM meter.meter_event WHERE user_id = 'fay' AND idempotency IS NULL;
+SELECT idempotency, to_jsonb(v) - '{event_id,voided_at,voided_by,idempotency,meter_id,last_amended,last_amended_timestamp}'::text[] AS row FROM meter.event_void v WHERE user_id = 'fay' ORDER BY event_id;
+SELECT value, event_count FROM meter.usage('chain', '2026-02-01', '2026-03-01', 'fay');
+SELECT meter.fold() IS NOT NULL;
+SELECT * FROM meter.verify('2026-02-01', '2026-04-01');
+
 -- Digests add up, in any order, and what is taken back leaves nothing.
 SELECT meter.event_digest(1, '2026-01-01', 1.50, '{"a": 1.0}') = meter.event_digest(1, '2026-01-01', 1.5, '{"a": 1, "b": null}') AS canonical;
 SELECT count(DISTINCT meter.event_digest(i, t::timestamptz, v, d::jsonb)) FROM (VALUES (1, '2026-01-01', 1, '{}'), (2, '2026-01-01', 1, '{}'), (1, '2026-01-02', 1, '{}'), (1, '2026-01-01', -1, '{}'),

@@ -138,11 +138,6 @@ Call begin_owner_call(const char* action) {
     return call;
 }
 
-void pin_call(Call* call) {
-    if (call->search_path_level == kNotPushed)
-        call->search_path_level = push_search_path();
-}
-
 void end_call(const Call& call) {
     SPI_finish();
     unpin_search_path(call.search_path_level);

@@ -35,9 +35,6 @@ Call begin_call(Privilege privilege, const char* action, Pin pin = Pin::kCall);
 // The same for what only the owner and superusers may do.
 Call begin_owner_call(const char* action);
 
-// Pins the search path for the rest of a call that was begun with Pin::kStatements.
-void pin_call(Call* call);
-
 // Closes the SPI connection and switches back.
 void end_call(const Call& call);
 

@@ -18,7 +18,10 @@ extern "C" {
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "storage/bufmgr.h"
+#include "storage/smgr.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #endif
@@ -129,6 +132,20 @@ inline void insert_index_entries(ResultRelInfo* result, TupleTableSlot* slot, ES
 #else
     (void)ExecInsertIndexTuples(result, slot, estate, update, false, nullptr, NIL);
 #endif
+}
+
+// Whether a table has the block, without asking the operating system each time: since a table was
+// made shorter, which takes a lock that excludes ours, nothing is known of its length.
+inline bool has_block(Relation relation, BlockNumber block) {
+#if PG_VERSION_NUM >= 150000
+    const SMgrRelation storage = RelationGetSmgr(relation);
+#else
+    RelationOpenSmgr(relation);
+    const SMgrRelation storage = relation->rd_smgr;
+#endif
+    const BlockNumber known = storage->smgr_cached_nblocks[MAIN_FORKNUM];
+    return (known != InvalidBlockNumber && block < known) ||
+           block < RelationGetNumberOfBlocks(relation);
 }
 
 // Writes a row over another; false where that is no longer the latest version. `new_entries` says

@@ -17,13 +17,16 @@
 #include "pg/event.hpp"
 #include "pg/event_query.hpp"
 #include "pg/guard.hpp"
+#include "pg/ledger.hpp"
 #include "pg/limit_usage.hpp"
 #include "pg/memory.hpp"
 #include "pg/period_close.hpp"
 #include "pg/retention.hpp"
 #include "pg/settings.hpp"
 #include "pg/spi.hpp"
+#include "pg/table_writer.hpp"
 #include "pg/values.hpp"
+#include "pg/void_table.hpp"
 
 extern "C" {
 #include "access/xact.h"
@@ -34,8 +37,9 @@ namespace meter::pg {
 
 bool find_void(int32 meter_id, Datum user, const EventPlace& event, EventVoid* found) {
     static Statement select = {
-        "SELECT replaced_by, replaced_timestamp, reason, voided_at, voided_by "
-        "FROM meter.event_void WHERE user_id = $1 AND meter_id = $2 AND event_timestamp = $3 "
+        "SELECT replaced_by, replaced_timestamp, reason, voided_at, voided_by, last_amended, "
+        "last_amended_timestamp FROM meter.event_void WHERE user_id = $1 AND meter_id = $2 AND "
+        "event_timestamp = $3 "
         "AND event_id = $4",
         {TEXTOID, INT4OID, TIMESTAMPTZOID, INT8OID},
         true};
@@ -51,6 +55,10 @@ bool find_void(int32 meter_id, Datum user, const EventPlace& event, EventVoid* f
     found->reason = text_view(result(0, 3, &null));
     found->at = DatumGetTimestampTz(result(0, 4, &null));
     found->by = text_view(result(0, 5, &null));
+    const Datum last = result(0, 6, &null);
+    found->skips = !null;
+    if (found->skips)
+        found->last_amended = {DatumGetInt64(last), DatumGetTimestampTz(result(0, 7, &null))};
     return true;
 }
 
@@ -127,6 +135,9 @@ EventPlace find_key(const Correction& correction, std::string_view key) {
         "SELECT event_id, event_timestamp FROM meter.event_key WHERE digest = $1", {UUIDOID}, true};
     meter::check_name(key, "idempotency");
     const Digest digest = key_digest(correction.meter_id, text_view(correction.user), key);
+    LedgerEntry entry;
+    if (find_key_directly(digest, &entry))
+        return {entry.event_id, entry.event_time};
     const Datum values[] = {uuid_datum(digest)};
     if (run(select, values, nullptr, Run::kWrite) == 0)
         throw Error(ErrorKind::kUndefinedObject,
@@ -137,13 +148,17 @@ EventPlace find_key(const Correction& correction, std::string_view key) {
     return {DatumGetInt64(result(0, 1, &null)), DatumGetTimestampTz(result(0, 2, &null))};
 }
 
+// Follows an event from its first version, which knows the one that was amended last: however many
+// versions there are, three are looked at, or as many as others have added meanwhile.
 Versions follow_versions(const Correction& correction, const EventPlace& first) {
     Versions versions{first, false, false, {}};
     while (!versions.voided &&
            find_void(correction.meter_id, correction.user, versions.latest, &versions.last)) {
         CHECK_FOR_INTERRUPTS();
         versions.corrected = true;
-        if (versions.last.replaced)
+        if (versions.last.skips)
+            versions.latest = versions.last.last_amended;
+        else if (versions.last.replaced)
             versions.latest = versions.last.replacement;
         else
             versions.voided = true;
@@ -235,6 +250,25 @@ bool insert_void(const Correction& correction, const NewEvent& event,
     return run(insert, values, event.key == 0 ? "        n  " : nullptr, Run::kWrite) == 1;
 }
 
+// Notes with the first version that another one, a later one, is the one that was amended last.
+// Two who amend one event have waited for each other before.
+void note_last_amended(const Correction& correction, const EventPlace& first,
+                       const EventPlace& last) {
+    static Statement update = {
+        "UPDATE meter.event_void SET last_amended = $5, last_amended_timestamp = $6 "
+        "WHERE user_id = $1 AND meter_id = $2 AND event_timestamp = $3 AND event_id = $4",
+        {TEXTOID, INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID}};
+    if (first.id == last.id)
+        return;
+    const Datum values[] = {correction.user,
+                            Int32GetDatum(correction.meter_id),
+                            TimestampTzGetDatum(first.time),
+                            Int64GetDatum(first.id),
+                            Int64GetDatum(last.id),
+                            TimestampTzGetDatum(last.time)};
+    run(update, values, nullptr, Run::kWrite);
+}
+
 // Voids the event at a place, where it is there and not voided yet, and reads what is to be taken
 // back: one statement, since this is all that most voids need. Waits, and raises, as insert_void().
 bool void_at(const Correction& correction, const EventPlace& place, NewEvent* event) {
@@ -246,22 +280,25 @@ bool void_at(const Correction& correction, const EventPlace& place, NewEvent* ev
         "AND e.\"timestamp\" = $3 AND e.id = $4 ON CONFLICT DO NOTHING RETURNING value, dimensions",
         {TEXTOID, INT4OID, TIMESTAMPTZOID, INT8OID, TEXTOID, TEXTOID},
         true};
-    const Datum values[] = {correction.user,
-                            Int32GetDatum(correction.meter_id),
-                            TimestampTzGetDatum(place.time),
-                            Int64GetDatum(place.id),
-                            text_datum(correction.reason),
-                            correction.role};
-    if (run(insert, values, nullptr, Run::kWrite) == 0)
-        return false;
-    bool null;
     *event = NewEvent{};
     event->id = place.id;
     event->time = place.time;
     event->meter_id = correction.meter_id;
     event->user = correction.user;
-    event->value = result(0, 1, &null);
-    const CanonicalDimensions dimensions = canonical_dimensions(result(0, 2, &null));
+    if (!void_directly(event, correction.reason, correction.role)) {
+        const Datum values[] = {correction.user,
+                                Int32GetDatum(correction.meter_id),
+                                TimestampTzGetDatum(place.time),
+                                Int64GetDatum(place.id),
+                                text_datum(correction.reason),
+                                correction.role};
+        if (run(insert, values, nullptr, Run::kWrite) == 0)
+            return false;
+        bool null;
+        event->value = result(0, 1, &null);
+        event->dimensions = result(0, 2, &null);
+    }
+    const CanonicalDimensions dimensions = canonical_dimensions(event->dimensions);
     event->dimensions = dimensions.stored;
     event->dimensions_digest = dimensions_digest(dimensions.text);
     require_event_unchanged(*event);
@@ -405,6 +442,7 @@ int64 amend_by_key(FunctionCallInfo fcinfo, const Call& call, const Correction& 
         const EventPlace place{wanted.id, wanted.time};
         if (insert_void(correction, event, place)) {
             require_event_unchanged(event);
+            note_last_amended(correction, first, versions.latest);
             take_back(event);
             insert_event(wanted);
             count_for_limits(wanted, wanted.value, 1);
@@ -412,6 +450,11 @@ int64 amend_by_key(FunctionCallInfo fcinfo, const Call& call, const Correction& 
         }
         CHECK_FOR_INTERRUPTS();
     }
+}
+
+// A void may need no SQL, and then no search path.
+Pin pinned() {
+    return direct_insert_allowed() && !IsolationUsesXactSnapshot() ? Pin::kStatements : Pin::kCall;
 }
 
 void require_arguments(FunctionCallInfo fcinfo, std::initializer_list<const char*> names) {
@@ -438,7 +481,7 @@ METER_FUNCTION(meter_void_event) {
     require_arguments(fcinfo, {"event_name", "user_id", "idempotency"});
     require_reason(fcinfo, 3);
     PreventCommandIfReadOnly("meter.void_event()");
-    const Call call = begin_call(Privilege::kAdmin, "void events");
+    const Call call = begin_call(Privilege::kAdmin, "void events", pinned());
     const Correction correction = begin_correction(fcinfo, call, 3);
     const int64 id = void_by_key(correction, text_view(PG_GETARG_DATUM(2)));
     end_call(call);
@@ -449,7 +492,7 @@ METER_FUNCTION(meter_void_event_by_id) {
     require_arguments(fcinfo, {"event_name", "user_id", "event_id", "event_time"});
     require_reason(fcinfo, 4);
     PreventCommandIfReadOnly("meter.void_event()");
-    const Call call = begin_call(Privilege::kAdmin, "void events");
+    const Call call = begin_call(Privilege::kAdmin, "void events", pinned());
     const Correction correction = begin_correction(fcinfo, call, 4);
     const EventPlace place{PG_GETARG_INT64(2), PG_GETARG_TIMESTAMPTZ(3)};
     meter::check_event_time(to_unix_micros(place.time), PG_INT64_MAX / 2, 0);

@@ -24,6 +24,8 @@ struct EventVoid {
     std::string_view reason;
     TimestampTz at;
     std::string_view by;
+    bool skips;               // of a first version:
+    EventPlace last_amended;  // the version that was amended last, after it
 };
 
 // Whether an event of the meter and user (text) was voided or amended. Runs within an SPI

@@ -60,7 +60,7 @@ constexpr TableShape::Column kPendingColumns[kColumns] = {{"first_timestamp", TI
                                                           {"dirty", BOOLOID, true},
                                                           {"voided", BOOLOID, true},
                                                           {"fold_error", TEXTOID, true}};
-constexpr TableShape kPendingShape = {kPendingColumns, kColumns, 0, false};
+constexpr TableShape kPendingShape = {kPendingColumns, kColumns, {}, false};
 
 // What a delta of one event leaves null, and what all do.
 constexpr int kNotOfOne[] = {kLastTime, kMin, kMax, kLastValue, kValueTime};

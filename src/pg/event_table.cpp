@@ -6,12 +6,18 @@
 #include "pg/table_writer.hpp"
 
 extern "C" {
+#include "access/genam.h"
 #include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
+#include "utils/fmgroids.h"
 #include "utils/partcache.h"
+#include "utils/snapmgr.h"
 }
 
 namespace meter::pg {
@@ -29,7 +35,7 @@ constexpr TableShape::Column kEventColumns[kColumns] = {{"id", INT8OID},
                                                         {"idempotency", TEXTOID, true},
                                                         {"dimensions", JSONBOID},
                                                         {"metadata", JSONBOID}};
-constexpr TableShape kEventShape = {kEventColumns, kColumns, 0, true};
+constexpr TableShape kEventShape = {kEventColumns, kColumns, {}, true};
 
 // A partition that gets rows.
 struct Target {
@@ -203,6 +209,103 @@ bool insert_events_directly(const NewEvent* events, int count) {
     }
     table_close(parent, NoLock);
     return plain;
+}
+
+namespace {
+
+// The columns of the index that finds a user's events, and the functions that compare them.
+struct KeyColumn {
+    AttrNumber column;
+    Oid equal;
+};
+constexpr KeyColumn kByUser[] = {
+    {kUser + 1, F_TEXTEQ}, {kMeter + 1, F_INT4EQ}, {kTime + 1, F_TIMESTAMPTZ_EQ}};
+
+// Whether every row is found by it, under any snapshot.
+bool is_by_user(Relation index) {
+    const FormData_pg_index* form = index->rd_index;
+    if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || form->indcheckxmin ||
+        form->indnkeyatts < static_cast<int>(lengthof(kByUser)) ||
+        RelationGetIndexPredicate(index) != NIL)
+        return false;
+    for (int i = 0; i < static_cast<int>(lengthof(kByUser)); ++i)
+        if (form->indkey.values[i] != kByUser[i].column ||
+            index->rd_opfamily[i] >= FirstNormalObjectId ||
+            index->rd_opcintype[i] != kEventColumns[kByUser[i].column - 1].type)
+            return false;
+    return true;
+}
+
+// The index of the partition that finds a user's events, open; nullptr where there is none.
+Relation open_user_index(Relation partition) {
+    const ListCell* cell;
+    foreach (cell, RelationGetIndexList(partition)) {
+        const Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+        if (is_by_user(index))
+            return index;
+        index_close(index, NoLock);
+    }
+    return nullptr;
+}
+
+Datum copy_of(Datum value) {
+    return PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+}
+
+// Reads the event by the index.
+bool read_by_index(Relation partition, Relation index, NewEvent* event) {
+    const Datum wanted[] = {event->user, Int32GetDatum(event->meter_id),
+                            TimestampTzGetDatum(event->time)};
+    ScanKeyData keys[lengthof(kByUser)];
+    for (int i = 0; i < static_cast<int>(lengthof(kByUser)); ++i)
+        ScanKeyEntryInitialize(&keys[i], 0, static_cast<AttrNumber>(i + 1), BTEqualStrategyNumber,
+                               InvalidOid, index->rd_indcollation[i], kByUser[i].equal, wanted[i]);
+    TupleTableSlot* slot = table_slot_create(partition, nullptr);
+    const IndexScanDesc scan =
+        begin_index_scan(partition, index, GetActiveSnapshot(), lengthof(kByUser));
+    index_rescan(scan, keys, lengthof(kByUser), nullptr, 0);
+    bool found = false;
+    while (!found && index_getnext_slot(scan, ForwardScanDirection, slot)) {
+        CHECK_FOR_INTERRUPTS();
+        slot_getallattrs(slot);
+        const Datum* values = slot->tts_values;
+        if (DatumGetInt64(values[kId]) != event->id)
+            continue;
+        found = true;
+        event->value = copy_of(values[kValue]);
+        event->key = slot->tts_isnull[kKey] ? 0 : copy_of(values[kKey]);
+        event->dimensions = copy_of(values[kDimensions]);
+    }
+    index_endscan(scan);
+    ExecDropSingleTupleTableSlot(slot);
+    return found;
+}
+
+}  // namespace
+
+bool read_event_directly(NewEvent* event) {
+    if (!direct_insert_allowed())
+        return false;
+    const uint64 before = catalog_generation();
+    const Relation parent = table_open(relations().meter_event, NoLock);
+    Targets targets = make_targets(1);
+    bool found = false;
+    if (is_plain_parent(parent, kEventShape) && is_partitioned_by_time(parent) &&
+        route(parent, event, 1, &targets)) {
+        const Relation partition = try_table_open(targets.items[0].partition, AccessShareLock);
+        // Where something has changed until it was locked, it may be another one.
+        if (partition != nullptr && catalog_generation() == before &&
+            is_plain_table(partition, kEventShape)) {
+            if (const Relation index = open_user_index(partition)) {
+                found = read_by_index(partition, index, event);
+                index_close(index, NoLock);
+            }
+        }
+        if (partition != nullptr)
+            table_close(partition, NoLock);
+    }
+    table_close(parent, NoLock);
+    return found;
 }
 
 }  // namespace meter::pg

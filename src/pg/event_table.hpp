@@ -12,4 +12,9 @@ namespace meter::pg {
 // caller's, and so is the lock on meter.meter_event, in ROW EXCLUSIVE mode.
 bool insert_events_directly(const NewEvent* events, int count);
 
+// Reads the event whose meter, user, time and id are given, as the active snapshot sees it, and
+// fills in value, key and dimensions, as stored; not the digest, nor the metadata. False where it
+// is not there, or where that cannot be told without SQL. meter.meter_event is locked.
+bool read_event_directly(NewEvent* event);
+
 }  // namespace meter::pg

@@ -69,6 +69,7 @@ Datum open_generations(Run how) {
     run(select, nullptr, nullptr, how);
     bool null;
     const Datum seen = PointerGetDatum(DatumGetArrayTypePCopy(result(0, 1, &null)));
+    SPI_freetuptable(SPI_tuptable);
     if (how != Run::kCaller || !TransactionIdIsValid(GetTopTransactionIdIfAny()))
         return seen;
     // What this transaction wrote itself may be in a generation that its snapshot is too old to
@@ -81,7 +82,9 @@ Datum open_generations(Run how) {
         true};
     const Datum values[] = {seen};
     run(add, values, nullptr, Run::kLatest);
-    return PointerGetDatum(DatumGetArrayTypePCopy(result(0, 1, &null)));
+    const Datum all = PointerGetDatum(DatumGetArrayTypePCopy(result(0, 1, &null)));
+    SPI_freetuptable(SPI_tuptable);
+    return all;
 }
 
 bool has_deltas(int32 generation) {

@@ -158,7 +158,7 @@ constexpr TableShape::Column kKeyColumns[kColumns] = {{"digest", UUIDOID},
                                                       {"fingerprint", INT8OID},
                                                       {"event_id", INT8OID},
                                                       {"event_timestamp", TIMESTAMPTZOID}};
-constexpr TableShape kKeyShape = {kKeyColumns, kColumns, kDigest + 1, false};
+constexpr TableShape kKeyShape = {kKeyColumns, kColumns, {kDigest + 1}, false};
 
 // The ledger, if it can be read and written without SQL. Not under one snapshot for the whole
 // transaction: what others committed since is then an error, not a duplicate.
@@ -349,6 +349,15 @@ bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
     close_table(ledger);
     CommandCounterIncrement();
     return state == KeyState::kClaimed || (state != KeyState::kTaken && claim_by_sql(mine, taken));
+}
+
+bool find_key_directly(const Digest& digest, LedgerEntry* taken) {
+    TableWriter* ledger = open_ledger();
+    if (ledger == nullptr)
+        return false;
+    const KeyState state = look_up_one(*ledger, digest, taken);
+    close_table(ledger);
+    return state == KeyState::kTaken;
 }
 
 int find_taken_keys(const LedgerEntry* mine, int count, KeyState* states, LedgerEntry* taken) {

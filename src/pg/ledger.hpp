@@ -29,6 +29,10 @@ enum class KeyState : std::uint8_t {
     kClaimed,    // it is ours
 };
 
+// Looks a key up without SQL, as it is committed; false where it is not there, or where that cannot
+// be told without SQL.
+bool find_key_directly(const Digest& digest, LedgerEntry* taken);
+
 // Looks at the first keys, in the order of their digests, for as long as most are taken: states[i]
 // is kTaken then, and taken[i] is filled in, else states[i] is kFree, as it is where nothing can be
 // told yet. Waits for nobody. Of `mine` only the digests matter. Returns how many it has looked at.

@@ -248,7 +248,7 @@ bool is_counter(Look* look) {
 // Finds the row where it was before. A table that has become shorter has nothing there.
 bool find_again(Look* look) {
     if (look->place->hash != look->hash || !ItemPointerIsValid(&look->place->tid) ||
-        ItemPointerGetBlockNumber(&look->place->tid) >= RelationGetNumberOfBlocks(look->relation))
+        !has_block(look->relation, ItemPointerGetBlockNumber(&look->place->tid)))
         return false;
     bool all_dead = false;
     return read_row(look, look->place->tid, &all_dead) && is_counter(look);
@@ -308,6 +308,8 @@ bool write_usage(Look* look, Datum usage) {
     const bool done =
         update_tuple(look->relation, &tid, changed, GetActiveSnapshot(), &new_entries);
     if (done && new_entries) {
+        // What somebody's index is on may be code that looks names up.
+        const int search_path = pin_search_path();
         EState* estate = CreateExecutorState();
         auto* result = makeNode(ResultRelInfo);
         InitResultRelInfo(result, look->relation, 0, nullptr, 0);
@@ -315,6 +317,7 @@ bool write_usage(Look* look, Datum usage) {
         insert_index_entries(result, changed, estate, true);
         ExecCloseIndices(result);
         FreeExecutorState(estate);
+        unpin_search_path(search_path);
     }
     ExecDropSingleTupleTableSlot(changed);
     return done;
@@ -338,12 +341,13 @@ CounterChange raise_directly(const LimitCounter& counter, Datum more, bool refus
             continue;
         slot_getallattrs(look->found);
         const Datum old = look->found->tts_values[kUsage];
-        if (refuse && exceeds(counter, old, more)) {
+        const Datum sum = DirectFunctionCall2(numeric_add, old, more);
+        if (refuse && is_too_much(counter, sum, more)) {
             *usage = datumCopy(old, false, -1);
             outcome = CounterChange::kOver;
             break;
         }
-        if (write_usage(look, DirectFunctionCall2(numeric_add, old, more))) {
+        if (write_usage(look, sum)) {
             outcome = CounterChange::kDone;
             break;
         }

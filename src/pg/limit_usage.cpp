@@ -10,6 +10,7 @@
 #include "pg/cells.hpp"
 #include "pg/limit_table.hpp"
 #include "pg/memory.hpp"
+#include "pg/numeric.hpp"
 #include "pg/spi.hpp"
 #include "pg/user_usage.hpp"
 #include "pg/values.hpp"
@@ -189,11 +190,14 @@ bool counter_before(const LimitCounter& a, const LimitCounter& b) {
 }
 
 bool exceeds(const LimitCounter& counter, Datum usage, Datum more) {
+    return is_too_much(counter, DirectFunctionCall2(numeric_add, usage, more), more);
+}
+
+bool is_too_much(const LimitCounter& counter, Datum sum, Datum more) {
     // What does not raise it is never too much.
-    if (DatumGetBool(DirectFunctionCall2(numeric_le, more, numeric_of(0))))
-        return false;
-    return DatumGetBool(DirectFunctionCall2(
-        numeric_gt, DirectFunctionCall2(numeric_add, usage, more), counter.amount));
+    const NumberView raise = view_numeric(more);
+    return !raise.negative && raise.count > 0 &&
+           DatumGetBool(DirectFunctionCall2(numeric_gt, sum, counter.amount));
 }
 
 Error over_limit_error(const LimitCounter& counter, std::string_view event_name, Datum usage,

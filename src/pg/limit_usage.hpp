@@ -69,6 +69,9 @@ void store_counters(const HeldCounter* held, int count);
 // Whether `usage` and `more` exceed the limit, provided `more` raises it.
 bool exceeds(const LimitCounter& counter, Datum usage, Datum more);
 
+// The same of their sum.
+bool is_too_much(const LimitCounter& counter, Datum sum, Datum more);
+
 // The error that says so.
 Error over_limit_error(const LimitCounter& counter, std::string_view event_name, Datum usage,
                        Datum more);

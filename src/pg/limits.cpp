@@ -93,46 +93,78 @@ bool has_limits(int32 meter_id) {
     return run(select, values, nullptr, Run::kLatest, 1) > 0;
 }
 
-// What is left of one limit to a user: the amount less the usage of the period of `time`.
-Datum left_of(int32 meter_id, Datum user, bool counts, LimitPeriod period, const TimeSpan& span,
-              Datum amount) {
+// A limit that applies to a user.
+struct AppliedLimit {
+    LimitPeriod period;
+    bool own;
+    bool hard;
+    std::string_view zone;
+    Datum amount;
+};
+
+// The limits that apply to a user, each period's at most once; how many they are.
+int find_applied(int32 meter_id, Datum user, Datum period, AppliedLimit* applied) {
+    // Each half by an index, however many users have limits of their own.
+    static Statement select = {
+        "SELECT period, false, kind = 'hard', time_zone, amount FROM meter.usage_limit "
+        "WHERE meter_id = $1 AND user_id IS NULL AND ($3 IS NULL OR period = $3) "
+        "UNION ALL SELECT period, true, kind = 'hard', time_zone, amount FROM meter.usage_limit "
+        "WHERE meter_id = $1 AND user_id = $2 AND ($3 IS NULL OR period = $3)",
+        {INT4OID, TEXTOID, TEXTOID},
+        true};
+    const Datum values[] = {Int32GetDatum(meter_id), user, period};
+    const uint64 rows = run(select, values, period == 0 ? "  n" : nullptr, Run::kCaller);
+    int count = 0;
+    for (uint64 row = 0; row < rows; ++row) {
+        bool null;
+        const auto column = [&](int number) { return result(row, number, &null); };
+        const AppliedLimit limit = {find_limit_period(text_view(column(1))),
+                                    DatumGetBool(column(2)), DatumGetBool(column(3)),
+                                    text_view(column(4)), column(5)};
+        int at = 0;
+        while (at < count && applied[at].period != limit.period)
+            ++at;
+        if (at == HardLimits::kMost)
+            elog(ERROR, "too many limits of a user");
+        if (at == count)
+            applied[count++] = limit;
+        else if (limit.own)
+            applied[at] = limit;
+    }
+    return count;
+}
+
+// What is left of one limit to a user: the amount less the usage of the period of `time`. Only a
+// hard one has a counter.
+Datum left_of(int32 meter_id, Datum user, bool counts, const AppliedLimit& limit,
+              const TimeSpan& span) {
     static Statement counter = {
         "SELECT usage FROM meter.limit_usage WHERE meter_id = $1 AND user_id = $2 "
         "AND period = $3 AND period_start = $4",
         {INT4OID, TEXTOID, CHAROID, TIMESTAMPTZOID},
         true};
-    const Datum values[] = {Int32GetDatum(meter_id), user, CharGetDatum(static_cast<char>(period)),
+    const Datum values[] = {Int32GetDatum(meter_id), user,
+                            CharGetDatum(static_cast<char>(limit.period)),
                             TimestampTzGetDatum(stored_start(span))};
     bool null;
-    const Datum used = run(counter, values, nullptr, Run::kCaller) > 0
+    const Datum used = limit.hard && run(counter, values, nullptr, Run::kCaller) > 0
                            ? result(0, 1, &null)
                            : user_usage(meter_id, user, span, counts);
-    return DirectFunctionCall1(numeric_trim_scale, DirectFunctionCall2(numeric_sub, amount, used));
+    return DirectFunctionCall1(numeric_trim_scale,
+                               DirectFunctionCall2(numeric_sub, limit.amount, used));
 }
 
 // The least that is left of the limits that apply to a user, or 0 where there is none.
-Datum least_left(int32 meter_id, Datum user, Datum period) {
-    static Statement select = {
-        "SELECT DISTINCT ON (l.period) l.period, l.time_zone, l.amount, m.aggregation = 'count' "
-        "FROM meter.usage_limit l JOIN meter.meter m ON m.id = l.meter_id "
-        "WHERE l.meter_id = $1 AND (l.user_id = $2 OR l.user_id IS NULL) "
-        "AND ($3 IS NULL OR l.period = $3) ORDER BY l.period, l.user_id NULLS LAST",
-        {INT4OID, TEXTOID, TEXTOID},
-        true};
-    const Datum values[] = {Int32GetDatum(meter_id), user, period};
-    const uint64 count = run(select, values, period == 0 ? "  n" : nullptr, Run::kCaller);
-    SPITupleTable* const limits = SPI_tuptable;
+Datum least_left(const MeterDefinition& meter, Datum user, Datum period) {
+    AppliedLimit limits[HardLimits::kMost];
+    const int32 id = meter.id;
+    const bool counts = meter.aggregation == "count";
+    const int count = find_applied(id, user, period, limits);
     const int64 now = to_unix_micros(GetCurrentTransactionStartTimestamp());
     Datum least = 0;
-    for (uint64 row = 0; row < count; ++row) {
-        bool null;
-        const auto column = [&](int number) {
-            return SPI_getbinval(limits->vals[row], limits->tupdesc, number, &null);
-        };
-        const LimitPeriod limit_period = find_limit_period(text_view(column(1)));
-        const TimeSpan span = limit_span(limit_period, text_view(column(2)), now);
-        const Datum left =
-            left_of(meter_id, user, DatumGetBool(column(4)), limit_period, span, column(3));
+    for (int i = 0; i < count; ++i) {
+        const TimeSpan span = limit_span(limits[i].period, limits[i].zone, now);
+        const Datum left = left_of(id, user, counts, limits[i], span);
         if (least == 0 || DatumGetBool(DirectFunctionCall2(numeric_lt, left, least)))
             least = left;
     }
@@ -333,8 +365,7 @@ METER_FUNCTION(meter_remaining) {
     const Datum period = PG_ARGISNULL(2) ? static_cast<Datum>(0) : PG_GETARG_DATUM(2);
     if (period != 0)
         (void)find_limit_period(text_view(period));
-    const int32 id = require_meter(call.org, text_view(PG_GETARG_DATUM(0))).id;
-    Datum left = least_left(id, user, period);
+    Datum left = least_left(require_meter(call.org, text_view(PG_GETARG_DATUM(0))), user, period);
     if (left != 0) {
         const MemoryContext own_context = MemoryContextSwitchTo(caller_context);
         left = datumCopy(left, false, -1);

@@ -54,7 +54,7 @@ METER_FUNCTION(meter_record_event) {
     require_argument(fcinfo, 1, "user_id");
     PreventCommandIfReadOnly("meter.record_event()");
     const bool directly = direct_insert_allowed() && !IsolationUsesXactSnapshot();
-    Call call =
+    const Call call =
         begin_call(Privilege::kWrite, "record events", directly ? Pin::kStatements : Pin::kCall);
 
     const std::string_view event_name = text_view(PG_GETARG_DATUM(0));
@@ -102,11 +102,9 @@ METER_FUNCTION(meter_record_event) {
             PG_RETURN_INT64(id);
         }
     }
-    if (limited) {
-        pin_call(&call);
+    if (limited)
         charge_event(event.meter_id, event_name, event.user, to_unix_micros(event.time),
                      event.value);
-    }
     insert_event(event);
     end_call(call);
     PG_RETURN_INT64(event.id);

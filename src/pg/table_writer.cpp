@@ -129,9 +129,14 @@ bool is_plain_index(Relation index, const IndexInfo* info, const TableShape& sha
         return false;
     if (!info->ii_Unique)
         return true;
-    return shape.key != 0 && index->rd_index->indisprimary && index->rd_index->indimmediate &&
-           index->rd_index->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
-           info->ii_NumIndexKeyAttrs == 1 && info->ii_IndexAttrNumbers[0] == shape.key;
+    int columns = 0;
+    for (; shape.key[columns] != 0; ++columns)
+        if (columns == info->ii_NumIndexKeyAttrs ||
+            info->ii_IndexAttrNumbers[columns] != shape.key[columns])
+            return false;
+    return columns > 0 && columns == info->ii_NumIndexKeyAttrs && index->rd_index->indisprimary &&
+           index->rd_index->indimmediate && index->rd_index->indisvalid &&
+           index->rd_rel->relam == BTREE_AM_OID;
 }
 
 bool find_out(Relation relation, const TableShape& shape) {
@@ -176,12 +181,16 @@ bool is_plain_parent(Relation relation, const TableShape& shape) {
     return plain;
 }
 
+bool is_plain_table(Relation relation, const TableShape& shape) {
+    return relation->rd_rel->relkind == RELKIND_RELATION &&
+           relation->rd_rel->relam == HEAP_TABLE_AM_OID && is_plain(relation, shape);
+}
+
 TableWriter* open_table(Oid table, const TableShape& shape) {
     const Relation relation = try_table_open(table, RowExclusiveLock);
     if (relation == nullptr)
         return nullptr;
-    if (relation->rd_rel->relkind != RELKIND_RELATION ||
-        relation->rd_rel->relam != HEAP_TABLE_AM_OID || !is_plain(relation, shape)) {
+    if (!is_plain_table(relation, shape)) {
         report_not_plain(relation);
         table_close(relation, NoLock);
         return nullptr;
@@ -205,7 +214,7 @@ TableWriter* open_table(Oid table, const TableShape& shape) {
         writer->index_infos[writer->index_count++] = info;
         plain = plain && is_plain_index(index, info, shape);
     }
-    if (plain && (shape.key == 0 || writer->key_index >= 0))
+    if (plain && (shape.key[0] == 0 || writer->key_index >= 0))
         return writer;
     report_not_plain(relation);
     close_table(writer);

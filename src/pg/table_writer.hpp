@@ -28,7 +28,9 @@ struct TableShape {
     };
     const Column* columns;
     int column_count;
-    AttrNumber key;        // the column that the primary key, the one unique index, is on; 0: none
+    // The columns, in order, of the primary key, which is the one unique index; 0: no more of them,
+    // or none.
+    AttrNumber key[5];
     bool has_event_check;  // the one CHECK is meter_event_check; else there is none
 };
 
@@ -69,6 +71,9 @@ TableWriter* open_table(Oid table, const TableShape& shape);
 // Whether a partitioned table has nothing an insertion into it must heed but its partitions.
 // The relation is open and locked.
 bool is_plain_parent(Relation relation, const TableShape& shape);
+
+// Whether a table, but for its indexes, is plain. The relation is open and locked.
+bool is_plain_table(Relation relation, const TableShape& shape);
 
 // Writes the rows into the table, in the order that `order` lists them (nullptr: as they are), and
 // into each index in that index's order. The primary key's index is left to the caller.

@@ -16,6 +16,8 @@ CREATE TABLE meter.event_void (
     idempotency text,
     reason text NOT NULL,
     voided_by text NOT NULL,
+    last_amended bigint,
+    last_amended_timestamp timestamptz,
     CONSTRAINT event_void_pkey PRIMARY KEY (user_id, meter_id, event_timestamp, event_id)
 );
 CREATE INDEX event_void_meter_idx ON meter.event_void (meter_id, event_timestamp);
@@ -32,6 +34,8 @@ COMMENT ON COLUMN meter.event_void.dimensions IS 'the event''s dimensions';
 COMMENT ON COLUMN meter.event_void.idempotency IS 'the event''s key; null: it has none';
 COMMENT ON COLUMN meter.event_void.reason IS 'why';
 COMMENT ON COLUMN meter.event_void.voided_by IS 'the role that called';
+COMMENT ON COLUMN meter.event_void.last_amended IS 'of a first version that was amended more than once: the version that was amended last, whose row says what replaced it. A short cut, so that a chain of versions need not be followed; null: there is none';
+COMMENT ON COLUMN meter.event_void.last_amended_timestamp IS 'that version''s timestamp';
 COMMENT ON CONSTRAINT event_void_pkey ON meter.event_void IS 'an event is voided once; one user''s voids of a period';
 COMMENT ON INDEX meter.event_void_meter_idx IS 'a meter''s voids of a period';
 SELECT pg_catalog.pg_extension_config_dump('meter.event_void', '');
