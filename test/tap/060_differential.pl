@@ -20,7 +20,7 @@ use Differential::Question;
 use Differential::Random;
 use Differential::Time qw(literal month_start);
 
-my $questions = $ENV{METER_QUESTIONS} || 2_000;
+my $questions = $ENV{METER_QUESTIONS} || 1_000;
 # The time is part of the seed: what is recent and what is to come depend on it.
 my ($seed, $now) = ($ENV{METER_SEED} // '') =~ /^(\d+)\@(\d+)$/ ? ($1, $2) : ($ENV{METER_SEED} || int(Time::HiRes::time() * 1_000) % 1_000_000_007, time);
 diag("METER_SEED=$seed\@$now METER_QUESTIONS=$questions");
