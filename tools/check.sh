@@ -93,11 +93,15 @@ clang_accepts() {
             -isystem "$("$PG_CONFIG" --includedir)"
 }
 
-# The wrong versions that test/mutants/run makes: a patch that no longer applies proves nothing.
-mutants_apply() {
-    local patch
-    for patch in "$METER_ROOT"/test/mutants/*.patch "$METER_ROOT"/test/mutants/history/*.patch; do
-        patch --dry-run -d "$METER_ROOT" -p1 -f <"$patch" || return
+# The wrong versions that test/mutants/run makes, and what benchmarks compare with: a patch that no longer
+# applies, with every part, proves nothing.
+patches_apply() {
+    local patch said
+    for patch in "$METER_ROOT"/test/mutants/*.patch "$METER_ROOT"/test/mutants/history/*.patch \
+        "$METER_ROOT"/test/bench/*/*.patch; do
+        said=$(patch --dry-run --verbose -d "$METER_ROOT" -p1 -f <"$patch") || { echo "$patch: $said" && return 1; }
+        [ "$(grep -c '^Hunk .* succeeded' <<<"$said")" -eq "$(grep -c '^@@' "$patch")" ] ||
+            { echo "$patch applies in part: $said" && return 1; }
     done
 }
 
@@ -107,9 +111,9 @@ check_lint() {
     check_one "src/core includes no PostgreSQL" core_knows_no_postgres
     check_one "META.json has the version of meter.control" versions_agree
     if command -v patch >/dev/null; then
-        check_one "the patches in test/mutants apply" mutants_apply
+        check_one "the patches in test/mutants and test/bench apply" patches_apply
     else
-        say "skip there is no patch to see whether those in test/mutants apply"
+        say "skip there is no patch to see whether those in test/mutants and test/bench apply"
         count 0 0 1
     fi
     for clang in clang++ clang++-{14..21} ''; do
