@@ -47,7 +47,7 @@ FROM (VALUES
     ('event_history', 'reader admin'), ('late_usage', 'reader admin'), ('list_statements', 'reader admin'), ('explain_usage', 'reader admin'),
     ('set_limit', 'admin'), ('drop_limit', 'admin'), ('list_limits', 'reader admin'), ('remaining', 'reader admin'), ('set_alert', 'admin'), ('drop_alert', 'admin'), ('list_alert_rules', 'reader admin'), ('list_alerts', 'reader admin'), 
     ('usage_digest', 'owner'), ('event_digest', 'owner'), ('add_digests', 'owner'), ('negate_digest', 'owner'), ('sum_digests', 'owner'), ('refuse_change', 'owner'), ('status', 'reader admin'), ('system_status', 'reader admin unbound'),
-    ('verify', 'owner'), ('rebuild', 'owner'), ('cell_hours', 'owner'), ('sum_hours', 'owner'), ('sum_hours_add', 'owner'), ('sum_hours_final', 'owner'),
+    ('verify', 'owner'), ('rebuild', 'owner'), ('cell_hours', 'owner'), ('sum_hours', 'owner'), ('sum_hours_add', 'owner'), ('sum_hours_final', 'owner'), ('sum_months', 'owner'),
     ('dimensions_digest', 'owner'),
     ('grant_access', 'owner'), ('revoke_access', 'owner'), ('create_partitions', 'owner'),
     ('empty_default_partition', 'owner'), ('drop_events', 'owner'), ('may_verify', 'owner'), ('open_generations', 'owner'), ('key_digest', 'owner'),

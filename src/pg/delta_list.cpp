@@ -1,10 +1,10 @@
 #include "pg/delta_list.hpp"
 
-#include <algorithm>
 #include <cstring>
 
 #include "pg/catalog.hpp"
 #include "pg/spi.hpp"
+#include "pg/tid_order.hpp"
 
 extern "C" {
 #include "access/genam.h"
@@ -137,14 +137,7 @@ DeltaList* begin_delta_list(const int32* generations, int count) {
 int next_deltas(DeltaList* list, ItemPointerData* tids, int limit) {
     const int count = list->index != nullptr ? next_of_index(list, tids, limit)
                                              : next_of_statement(list, tids, limit);
-    // Each page is visited once then.
-    std::sort(tids, tids + count, [](const ItemPointerData& a, const ItemPointerData& b) {
-        const BlockNumber left = ItemPointerGetBlockNumberNoCheck(&a);
-        const BlockNumber right = ItemPointerGetBlockNumberNoCheck(&b);
-        return left != right
-                   ? left < right
-                   : ItemPointerGetOffsetNumberNoCheck(&a) < ItemPointerGetOffsetNumberNoCheck(&b);
-    });
+    sort_by_page(tids, count);
     return count;
 }
 

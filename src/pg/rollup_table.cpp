@@ -49,6 +49,8 @@ constexpr Column kColumns[] = {{"first_timestamp", TIMESTAMPTZOID},
                                {"dimensions", JSONBOID},
                                {"hours", BYTEAOID}};
 constexpr int kUserColumn = 10;
+constexpr int kCountColumn = 3;
+constexpr int kSumColumn = 11;
 constexpr int kMostColumns = lengthof(kColumns);
 
 // Where in kColumns what a statement writes goes: the numbers, then what new rows have beside.
@@ -154,23 +156,46 @@ void fill_numbers(const CellRows* rows, TupleTableSlot* slot, const Columns& col
     }
 }
 
+// The index of the table's key, open; nullptr where the table is not plain.
+Relation open_key(Relation relation, bool by_user, LOCKMODE mode) {
+    if (!is_plain(relation, by_user))
+        return nullptr;
+    (void)RelationGetIndexList(relation);  // finds rd_pkindex
+    if (!OidIsValid(relation->rd_pkindex))
+        return nullptr;
+    const Relation key = index_open(relation->rd_pkindex, mode);
+    if (is_our_key(key, by_user))
+        return key;
+    index_close(key, NoLock);
+    return nullptr;
+}
+
 }  // namespace
+
+bool open_cells_to_read(ReadableCells* cells) {
+    cells->relation = table_open(relations().rollup, AccessShareLock);
+    cells->key = open_key(cells->relation, true, AccessShareLock);
+    if (cells->key == nullptr) {
+        table_close(cells->relation, NoLock);
+        return false;
+    }
+    cells->user = kUserColumn + 1;
+    cells->count = kCountColumn + 1;
+    cells->sum = kSumColumn + 1;
+    return true;
+}
+
+void close_cells(const ReadableCells& cells) {
+    index_close(cells.key, NoLock);
+    table_close(cells.relation, NoLock);
+}
 
 CellRows* open_cells(bool by_user) {
     const Oid table = get_relname_relid(by_user ? "rollup" : "rollup_total", relations().schema);
     if (!OidIsValid(table))
         return nullptr;
     const Relation relation = table_open(table, RowExclusiveLock);
-    Relation key = nullptr;
-    if (is_plain(relation, by_user)) {
-        (void)RelationGetIndexList(relation);  // finds rd_pkindex
-        if (OidIsValid(relation->rd_pkindex))
-            key = index_open(relation->rd_pkindex, RowExclusiveLock);
-        if (key != nullptr && !is_our_key(key, by_user)) {
-            index_close(key, NoLock);
-            key = nullptr;
-        }
-    }
+    const Relation key = open_key(relation, by_user, RowExclusiveLock);
     if (key == nullptr) {
         table_close(relation, NoLock);
         return nullptr;

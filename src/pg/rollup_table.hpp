@@ -44,4 +44,17 @@ void insert_cells(CellRows* rows, char grain, const Columns& columns);
 // of them is no longer what it was.
 bool update_cells(CellRows* rows, const Columns& columns);
 
+// meter.rollup, to be read by its key, and the numbers of its columns.
+struct ReadableCells {
+    Relation relation;
+    Relation key;  // by meter, grain, start, user and digest
+    AttrNumber user;
+    AttrNumber count;
+    AttrNumber sum;
+};
+
+// Opens it; false where it is not plain. The locks stay to the end of the transaction.
+bool open_cells_to_read(ReadableCells* cells);
+void close_cells(const ReadableCells& cells);
+
 }  // namespace meter::pg

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "pg/memory.hpp"
+#include "pg/rollup_table.hpp"
 #include "pg/span_arrays.hpp"
 #include "pg/usage_source.hpp"
 #include "pg/usage_voids.hpp"
@@ -236,6 +237,32 @@ void append_cells(SourceText* text, char grain, const std::vector<TimeSpan>& spa
     append_scope(text);
 }
 
+// Whether all that is asked of cells of months is what they add up to for each user.
+bool asks_for_sums(const UsageScope* scope) {
+    return scope->by_user && !scope->has_user && !scope->has_bucket && !scope->explains &&
+           !scope->needs_order && !scope->needs_first && !scope->needs_time &&
+           !scope->needs_digest && scope->name_count == 0 && scope->filters->count == 0 &&
+           scope->property.kind == Property::Kind::kNone;
+}
+
+void append_months(SourceText* text, const std::vector<TimeSpan>& months) {
+    ReadableCells cells;
+    if (months.empty() || !asks_for_sums(text->source->scope) || !open_cells_to_read(&cells)) {
+        append_cells(text, 'm', months);
+        return;
+    }
+    close_cells(cells);
+    begin_part(text, kMonths);
+    QueryText* query = text->query;
+    appendStringInfo(&query->sql,
+                     "e.event_count AS n, e.value_sum AS s, NULL::pg_catalog.numeric AS lo, "
+                     "NULL::pg_catalog.numeric AS hi, NULL::pg_catalog.numeric AS v, "
+                     "NULL::pg_catalog.timestamptz AS at, NULL::pg_catalog.int8 AS id "
+                     "FROM meter.sum_months($%d, $%d) AS e",
+                     add_parameter(query, INT4ARRAYOID, meter_array(text->source->scope)),
+                     add_parameter(query, TIMESTAMPTZARRAYOID, start_array(months, true)));
+}
+
 // Hours of days' cells one by one, to explain a number.
 void append_each_hour(SourceText* text, const std::vector<TimeSpan>& spans) {
     begin_part(text, kHours);
@@ -448,7 +475,7 @@ void append_source(QueryText* query, const UsageSource& source, int bucket, int 
     appendStringInfoChar(&query->sql, '(');
     if (!source.mixed_months->empty())
         append_sparse(&text);
-    append_cells(&text, 'm', cut.months);
+    append_months(&text, cut.months);
     append_cells(&text, 'd', cut.days);
     append_hours(&text, cut.hours);
     append_deltas(&text, *whole, *parts);

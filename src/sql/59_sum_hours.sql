@@ -1,4 +1,4 @@
--- Adding up the hours of days' cells, where a question cuts days.
+-- Adding cells up: the hours of days', where a question cuts days, and those of months by user.
 
 CREATE TYPE meter.hour_sum AS (
     start timestamptz,
@@ -73,3 +73,11 @@ CREATE AGGREGATE meter.sum_hours(
 REVOKE ALL ON FUNCTION meter.sum_hours(timestamptz, timestamptz, timestamptz, bigint, bigint, numeric, numeric, numeric, numeric, numeric, bytea, timestamptz[], timestamptz[], timestamptz[], boolean, boolean) FROM PUBLIC;
 COMMENT ON AGGREGATE meter.sum_hours(timestamptz, timestamptz, timestamptz, bigint, bigint, numeric, numeric, numeric, numeric, numeric, bytea, timestamptz[], timestamptz[], timestamptz[], boolean, boolean) IS
 'what hours of days'' cells of meter.rollup or meter.rollup_total add up to by bucket: those within pieces, each of which lies in one bucket; minimum, maximum and last only where ordered, the sum of value times microseconds since the bucket''s start only where timed';
+
+CREATE FUNCTION meter.sum_months(meters integer[], months timestamptz[])
+RETURNS TABLE (user_id text, meter_id integer, event_count bigint, value_sum numeric)
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'meter_sum_months';
+REVOKE ALL ON FUNCTION meter.sum_months(integer[], timestamptz[]) FROM PUBLIC;
+COMMENT ON FUNCTION meter.sum_months(integer[], timestamptz[]) IS
+'what the cells of the meters'' months, by their starts, add up to for each user and meter';

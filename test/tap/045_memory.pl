@@ -82,6 +82,8 @@ my @entries = (
 	[ "SELECT FROM kept, meter.cell_hours($cell, substr(hours, 1, length(hours) - 1))", 1 ],
 	[ "SELECT meter.sum_hours($cell, value_time, hours, ARRAY[start], ARRAY[start + interval '1 day'], ARRAY[start], true, true) FROM kept", 0 ],
 	[ "SELECT meter.sum_hours($cell, value_time, set_byte(hours, 0, 9), ARRAY[start], ARRAY[start + interval '1 day'], ARRAY[start], true, true) FROM kept", 1 ],
+	[ q(SELECT FROM meter.sum_months(ARRAY[1], ARRAY[date_trunc('month', now())])), 0 ],
+	[ q(SELECT FROM meter.sum_months(ARRAY[NULL], ARRAY[date_trunc('month', now())])), 1 ],
 	[ q(SELECT FROM meter.verify(date_trunc('month', now()), date_trunc('month', now()) + interval '1 hour', 'tokens')), 0 ],
 	[ q(SELECT meter.record_event('tokens', 'ann', 1.5, '{"model":"x"}')), 0 ],
 	[ "SELECT meter.$keyed", 0 ],
