@@ -76,10 +76,49 @@ class MonthSums {
     Sums sums_{&resource_};
 };
 
+// Writes the sums out: user_id, meter_id, event_count, value_sum.
+void put_sums(const SetResult& set, const MonthSums& sums) {
+    const MemoryContext row_context =
+        AllocSetContextCreate(CurrentMemoryContext, "sum of months", ALLOCSET_DEFAULT_SIZES);
+    const MemoryContext caller_context = MemoryContextSwitchTo(row_context);
+    int64 rows = 0;
+    for (const auto& [key, sum] : sums.sums()) {
+        if (++rows % 1024 == 0) {
+            CHECK_FOR_INTERRUPTS();
+            MemoryContextReset(row_context);
+        }
+        const Datum values[] = {text_datum(key.user), Int32GetDatum(key.meter_id),
+                                Int64GetDatum(sum.event_count), numeric_datum(sum.value)};
+        const bool nulls[lengthof(values)] = {};
+        put_row(set, values, nulls);
+    }
+    MemoryContextSwitchTo(caller_context);
+    MemoryContextDelete(row_context);
+}
+
+// Sums under way, and where they go. Their number is bounded, as memory is: a user may come out in
+// parts, which whoever asks adds up.
+struct Totals {
+    SetResult set;
+    MemoryContext context;  // of the sums
+    MonthSums* sums;
+};
+
+// How many cells are taken at a time, and how many sums are kept beyond them.
+constexpr int kAtOnce = 100'000;
+
+void begin_sums(Totals* totals) {
+    MemoryContextReset(totals->context);
+    totals->sums = make_in<MonthSums>(totals->context, totals->context);
+}
+
+void flush_sums(Totals* totals) {
+    put_sums(totals->set, *totals->sums);
+    begin_sums(totals);
+}
+
 // Adds the cells of a meter's month that the active snapshot sees.
-void add_month(const ReadableCells& cells, int32 meter_id, Datum month, MonthSums* sums) {
-    // Bounds the memory for their places.
-    constexpr int kAtOnce = 100'000;
+void add_month(const ReadableCells& cells, int32 meter_id, Datum month, Totals* totals) {
     ScanKeyData keys[3];
     ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(meter_id));
     ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_CHAREQ, CharGetDatum('m'));
@@ -112,34 +151,17 @@ void add_month(const ReadableCells& cells, int32 meter_id, Datum month, MonthSum
                 continue;
             slot_getsomeattrs(slot, last);
             const Datum* values = slot->tts_values;
-            sums->add({meter_id, text_view(values[cells.user - 1])},
-                      DatumGetInt64(values[cells.count - 1]), view_numeric(values[cells.sum - 1]));
+            totals->sums->add({meter_id, text_view(values[cells.user - 1])},
+                              DatumGetInt64(values[cells.count - 1]),
+                              view_numeric(values[cells.sum - 1]));
         }
+        if (totals->sums->sums().size() > kAtOnce)
+            flush_sums(totals);
     }
     pfree(tids);
     ExecDropSingleTupleTableSlot(slot);
     table_index_fetch_end(fetch);
     index_endscan(scan);
-}
-
-// Writes the sums out: user_id, meter_id, event_count, value_sum.
-void put_sums(const SetResult& set, const MonthSums& sums) {
-    const MemoryContext row_context =
-        AllocSetContextCreate(CurrentMemoryContext, "sum of months", ALLOCSET_DEFAULT_SIZES);
-    const MemoryContext caller_context = MemoryContextSwitchTo(row_context);
-    int64 rows = 0;
-    for (const auto& [key, sum] : sums.sums()) {
-        if (++rows % 1024 == 0) {
-            CHECK_FOR_INTERRUPTS();
-            MemoryContextReset(row_context);
-        }
-        const Datum values[] = {text_datum(key.user), Int32GetDatum(key.meter_id),
-                                Int64GetDatum(sum.event_count), numeric_datum(sum.value)};
-        const bool nulls[lengthof(values)] = {};
-        put_row(set, values, nulls);
-    }
-    MemoryContextSwitchTo(caller_context);
-    MemoryContextDelete(row_context);
 }
 
 // The elements of an array without nulls.
@@ -169,11 +191,14 @@ METER_FUNCTION(meter_sum_months) {
     if (!open_cells_to_read(&cells))
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                         errmsg("meter.rollup is not as it was made")));
-    MonthSums* sums = make_in<MonthSums>(CurrentMemoryContext, CurrentMemoryContext);
+    Totals totals{set,
+                  AllocSetContextCreate(CurrentMemoryContext, "months", ALLOCSET_DEFAULT_SIZES),
+                  nullptr};
+    begin_sums(&totals);
     for (int i = 0; i < meters.count; ++i)
         for (int k = 0; k < months.count; ++k)
-            add_month(cells, DatumGetInt32(meters.items[i]), months.items[k], sums);
+            add_month(cells, DatumGetInt32(meters.items[i]), months.items[k], &totals);
     close_cells(cells);
-    put_sums(set, *sums);
+    put_sums(set, *totals.sums);
     return static_cast<Datum>(0);
 }

@@ -80,4 +80,4 @@ LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'meter_sum_months';
 REVOKE ALL ON FUNCTION meter.sum_months(integer[], timestamptz[]) FROM PUBLIC;
 COMMENT ON FUNCTION meter.sum_months(integer[], timestamptz[]) IS
-'what the cells of the meters'' months, by their starts, add up to for each user and meter';
+'what the cells of the meters'' months, by their starts, add up to for each user and meter; where they are very many, in parts';
