@@ -82,3 +82,15 @@ SELECT count(*) FROM meter.sum_months(NULL, '{2026-01-01}');
 SELECT count(*) FROM meter.sum_months('{NULL}', '{2026-01-01}');
 RESET track_functions;
 SELECT count(*) FROM meter.verify('2025-12-01', '2026-04-01');
+-- Where users are more than are added up at a time, one comes out in parts, which add up. The cells are made by hand.
+BEGIN;
+INSERT INTO meter.rollup (first_timestamp, last_timestamp, start, event_count, last_id, digest, event_digest, meter_id, grain, dirty,
+                          user_id, value_sum, value_min, value_max, last_value, value_time, dimensions)
+SELECT '2031-01-02', '2031-01-02', '2031-01-01', 2, 1, md5(d::text)::uuid, md5('')::uuid, 1, 'm', false,
+       CASE WHEN u = 0 THEN 'alone' ELSE 'many-' || u END, u + d, u, u, u, 0, '{}'
+FROM generate_series(0, 155000) AS u, generate_series(1, 2) AS d WHERE u > 0 OR d = 1;
+SELECT count(*) - count(DISTINCT user_id) AS more_parts, count(DISTINCT user_id) AS users, sum(event_count) AS events, sum(value_sum) AS sum,
+       (SELECT 1 + sum(2 * u::numeric + 3) FROM generate_series(1, 155000) AS u) AS wanted
+FROM meter.sum_months('{1}', '{2031-01-01}');
+ROLLBACK;
+VACUUM meter.rollup;
