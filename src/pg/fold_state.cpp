@@ -1,5 +1,6 @@
 #include "pg/fold_state.hpp"
 
+#include "pg/array_elements.hpp"
 #include "pg/catalog.hpp"
 #include "pg/spi.hpp"
 
@@ -7,7 +8,6 @@ extern "C" {
 #include "access/relation.h"
 #include "access/transam.h"
 #include "storage/procarray.h"
-#include "utils/array.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 }
@@ -35,21 +35,11 @@ uint64 horizon() {
     return full;
 }
 
-struct Elements {
-    int count;
-    Datum* items;
-};
-
 // The elements of an array in a result, none where it is null.
 Elements elements(int column, Oid type, int length) {
-    Elements found{};
     bool null;
     const Datum array = result(0, column, &null);
-    if (!null)
-        deconstruct_array(DatumGetArrayTypeP(array), type, length, true,
-                          length == 8 ? TYPALIGN_DOUBLE : TYPALIGN_INT, &found.items, nullptr,
-                          &found.count);
-    return found;
+    return null ? Elements{} : elements_of(array, type, length);
 }
 
 Datum array_of(Datum* items, int count, Oid type, int length) {

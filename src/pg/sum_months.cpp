@@ -11,6 +11,7 @@
 
 #include "core/error.hpp"
 #include "core/exact_sum.hpp"
+#include "pg/array_elements.hpp"
 #include "pg/cells.hpp"
 #include "pg/guard.hpp"
 #include "pg/memory.hpp"
@@ -25,7 +26,6 @@ extern "C" {
 #include "access/relscan.h"
 #include "access/skey.h"
 #include "access/tableam.h"
-#include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 }
@@ -162,20 +162,6 @@ void add_month(const ReadableCells& cells, int32 meter_id, Datum month, Totals* 
     ExecDropSingleTupleTableSlot(slot);
     table_index_fetch_end(fetch);
     index_endscan(scan);
-}
-
-// The elements of an array without nulls.
-struct Elements {
-    Datum* items;
-    int count;
-};
-
-Elements elements_of(Datum array, Oid type, int length) {
-    Elements elements{};
-    deconstruct_array(DatumGetArrayTypeP(array), type, length, true,
-                      length == 8 ? TYPALIGN_DOUBLE : TYPALIGN_INT, &elements.items, nullptr,
-                      &elements.count);
-    return elements;
 }
 
 }  // namespace
