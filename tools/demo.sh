@@ -66,10 +66,10 @@ open_prompt() {
     trap : INT
     become_tester "${METER_CLIENT[@]}" -d postgres <&0 &
     METER_PROMPT=$!
+    # Not by wait: bash 5.2 may lose the status of what ends just after an interrupt of wait.
     while kill -0 "$METER_PROMPT" 2>/dev/null; do
-        wait "$METER_PROMPT" || true
+        sleep 0.1 || true
     done
-    # Bash keeps what it ended with: the last wait may have ended by an interrupt.
     wait "$METER_PROMPT" || status=$?
     METER_PROMPT=
     trap 'exit 130' INT

@@ -83,12 +83,15 @@ sub _perform
 		$answer = $self->run_on("PREPARE TRANSACTION '$name'");
 		return $self->_leave($name, $operation, $answer, \@results) unless $answer->{error};
 		$outcome = 'failed';
+		$self->roll_back;
 	}
 	elsif ($transaction && $answer->{rows} && !$operation->{rollback})
 	{
 		$self->{log}->append('commit', operation => $name);
 		$answer = $self->run_on('COMMIT');
 		$outcome = $answer->{rows} ? 'acknowledged' : $answer->{error} ? 'failed' : 'unknown';
+		# Cancelled before it was looked at, it leaves the transaction open, and aborted.
+		$self->roll_back if $answer->{error};
 	}
 	elsif ($transaction && !$answer->{lost})
 	{
