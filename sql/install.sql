@@ -6,6 +6,7 @@ CREATE ROLE meter_install_attacker;
 CREATE ROLE meter_install_tenant;
 
 -- A schema that another role made could hold functions that capture calls of ours.
+\set SHOW_CONTEXT never
 CREATE SCHEMA meter AUTHORIZATION meter_install_attacker;
 CREATE EXTENSION meter;
 ALTER SCHEMA meter OWNER TO CURRENT_USER;
@@ -15,6 +16,7 @@ REVOKE ALL ON SCHEMA meter FROM meter_install_attacker;
 CREATE FUNCTION meter.record_event(text, text, integer) RETURNS text LANGUAGE sql AS $$ SELECT 'captured' $$;
 CREATE EXTENSION meter;
 DROP FUNCTION meter.record_event(text, text, integer);
+\set SHOW_CONTEXT errors
 
 -- What ALTER DEFAULT PRIVILEGES grants on new tables and functions is not granted on ours.
 ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO meter_install_tenant;
