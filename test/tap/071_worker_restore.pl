@@ -85,9 +85,9 @@ sub check_restored
 {
 	my ($database) = @_;
 	is(ask($database, "SET TimeZone = 'UTC'; $usage; $totals"), $expected, "$database: usage is that of the source");
-	ok(wait_for($database, $folded, 30), "$database: the deltas are folded in the end");
+	ok(wait_for($database, $folded, 180), "$database: the deltas are folded in the end");
 	is(ask($database, "SET TimeZone = 'UTC'; $usage; $totals"), $expected, "$database: usage still is");
-	ok(wait_for($database, "SELECT to_regclass('meter.meter_event_' || to_char(now() + interval '1 month', 'YYYY_MM')) IS NOT NULL", 30),
+	ok(wait_for($database, "SELECT to_regclass('meter.meter_event_' || to_char(now() + interval '1 month', 'YYYY_MM')) IS NOT NULL", 180),
 		"$database: partitions are made again");
 	is(ask($database, 'SELECT count(*) FROM meter.meter_event'), $events, "$database: all events are there");
 }
@@ -127,7 +127,7 @@ SELECT setval('meter.meter_id_seq', 100), setval('meter.meter_event_id_seq', 100
 SELECT FROM meter.create_meter('other');
 SELECT meter.record_event('other', 'ann', event_time => now() - interval '1 month');
 SQL
-ok(wait_for('truncated', $folded, 20), 'a database is in use');
+ok(wait_for('truncated', $folded, 180), 'a database is in use');
 $target->safe_psql('truncated', 'TRUNCATE meter.meter, meter.meter_event, meter.event_key, meter.access, meter.rollup, meter.rollup_total, meter.rollup_days,
 	meter.rollup_meter, meter.rollup_generation, meter.rollup_state, meter.rollup_pending');
 # Whatever partitions it was given meanwhile, the dump's default partition knows none of them.
@@ -161,7 +161,7 @@ check_restored('pieces');
 $source->safe_psql('original', 'CREATE PUBLICATION everything FOR TABLES IN SCHEMA meter');
 $target->command_ok([ @psql, '-f', "$directory/schema.sql", '-d', $target->connstr('subscriber') ], 'the schema for a subscriber');
 $target->safe_psql('subscriber', "CREATE SUBSCRIPTION copy CONNECTION '" . ($source->connstr('original') =~ s/'/''/gr) . "' PUBLICATION everything");
-ok(wait_for('subscriber', "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel", 60), 'a subscriber has copied the tables');
+ok(wait_for('subscriber', "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel", 180), 'a subscriber has copied the tables');
 $source->safe_psql('original', "SELECT meter.record_event('tokens', 'late', event_time => now() - interval '1 month')");
 $source->wait_for_catchup('copy');
 sleep 7;
@@ -172,7 +172,7 @@ sleep 7;
 like(ask('subscriber', "SELECT query FROM pg_stat_activity WHERE backend_type = 'meter worker' AND datname = 'subscriber'"), qr/meter_id_seq is behind/,
 	'without it, the sequences are missing');
 $target->safe_psql('subscriber', "SELECT setval('meter.meter_id_seq', 1000), setval('meter.meter_event_id_seq', 1000000)");
-ok(wait_for('subscriber', $folded, 30), 'with them, it folds');
+ok(wait_for('subscriber', $folded, 180), 'with them, it folds');
 is(ask('subscriber', "SET TimeZone = 'UTC'; $usage; $totals"), $source->safe_psql('original', "SET TimeZone = 'UTC'; $usage; $totals"), 'to the same usage');
 
 unlike(slurp_file($target->logfile), qr/meter worker in database .* cannot/, 'no worker had an error');

@@ -57,11 +57,11 @@ END
 	{
 		my $status = $?;
 		kill 'INT', 0 + slurp_file("$directory/pid");
-		for (1 .. 100) { last unless -e "$directory/pid"; usleep(50_000) }
+		for (1 .. 1200) { last unless -e "$directory/pid"; usleep(50_000) }
 		$? = $status;
 	}
 }
-for (1 .. 100) { last if -S "$directory/.s.PGSQL.$port"; usleep(50_000) }
+for (1 .. 1200) { last if -S "$directory/.s.PGSQL.$port"; usleep(50_000) }
 
 sub through
 {
