@@ -75,6 +75,13 @@ SELECT * FROM pg_temp.differing();
 SELECT pg_temp.scans();
 SELECT * FROM meter.sum_months('{1}', '{2026-01-01}');
 ROLLBACK;
+-- Rows of a table that inherits count as by SQL.
+BEGIN;
+CREATE TABLE heir () INHERITS (meter.rollup);
+INSERT INTO heir SELECT r.* FROM meter.rollup r JOIN meter.meter m ON m.id = r.meter_id WHERE m.event_name = 'first' AND r.grain = 'm' AND r.start = '2026-01-01' LIMIT 1;
+UPDATE heir SET user_id = 'heir', event_count = 1;
+SELECT count(*) FROM meter.usage('first', '2026-01-01', '2026-02-01', group_by => '{user_id}') AS u WHERE u.user_id = 'heir';
+ROLLBACK;
 -- By hand: nothing for what is not there, an error for what is no array of them.
 SELECT count(*) FROM meter.sum_months('{}', '{2026-01-01}');
 SELECT count(*) FROM meter.sum_months('{-1}', '{2026-01-01,infinity}');

@@ -123,12 +123,19 @@ inline void end_index_inserts(Relation index, IndexInfo* info) {
 #endif
 }
 
-// Enters a row that is stored already into the indexes of its table; `update`: its key is that of
+// The indexes that need an entry for a row that was written over another. Since 16, a heap-only
+// row may need one in those that summarize blocks, as BRIN does, and must have none in the others.
+enum class NewEntries { kNone, kSummarizing, kAll };
+
+// Enters a row that is stored already into indexes of its table; `update`: its key is that of
 // the row before. Raises PostgreSQL errors.
 inline void insert_index_entries(ResultRelInfo* result, TupleTableSlot* slot, EState* estate,
-                                 bool update) {
+                                 bool update, NewEntries entries = NewEntries::kAll) {
+    if (entries == NewEntries::kNone)
+        return;
 #if PG_VERSION_NUM >= 160000
-    (void)ExecInsertIndexTuples(result, slot, estate, update, false, nullptr, NIL, false);
+    (void)ExecInsertIndexTuples(result, slot, estate, update, false, nullptr, NIL,
+                                entries == NewEntries::kSummarizing);
 #else
     (void)ExecInsertIndexTuples(result, slot, estate, update, false, nullptr, NIL);
 #endif
@@ -148,10 +155,9 @@ inline bool has_block(Relation relation, BlockNumber block) {
            block < RelationGetNumberOfBlocks(relation);
 }
 
-// Writes a row over another; false where that is no longer the latest version. `new_entries` says
-// whether the indexes need entries for it.
+// Writes a row over another; false where that is no longer the latest version.
 inline bool update_tuple(Relation relation, ItemPointer tid, TupleTableSlot* slot,
-                         Snapshot snapshot, bool* new_entries) {
+                         Snapshot snapshot, NewEntries* new_entries) {
 #if PG_VERSION_NUM >= 160000
     TU_UpdateIndexes update_indexes = TU_None;
 #else
@@ -163,9 +169,11 @@ inline bool update_tuple(Relation relation, ItemPointer tid, TupleTableSlot* slo
         table_tuple_update(relation, tid, slot, GetCurrentCommandId(true), snapshot,
                            InvalidSnapshot, true, &failure, &lock_mode, &update_indexes);
 #if PG_VERSION_NUM >= 160000
-    *new_entries = update_indexes != TU_None;
+    *new_entries = update_indexes == TU_All           ? NewEntries::kAll
+                   : update_indexes == TU_Summarizing ? NewEntries::kSummarizing
+                                                      : NewEntries::kNone;
 #else
-    *new_entries = update_indexes;
+    *new_entries = update_indexes ? NewEntries::kAll : NewEntries::kNone;
 #endif
     return outcome == TM_Ok;
 }

@@ -157,7 +157,7 @@ bool try_fold(const Source& source, Target* target, int64* folded, const char** 
 }
 
 // Folds the deltas at these places, and where that fails each half, down to the one that is to
-// blame, which is set aside. Returns how many there were.
+// blame, which is set aside. Returns how many are settled: a trigger of someone's may keep some.
 int64 fold_or_set_aside(ItemPointerData* tids, int count, Snapshot snapshot, Target* target) {
     static Statement set_aside = {
         "UPDATE meter.rollup_pending SET generation = -1, fold_error = $2 WHERE ctid = $1",
@@ -177,8 +177,7 @@ int64 fold_or_set_aside(ItemPointerData* tids, int count, Snapshot snapshot, Tar
     ereport(WARNING, (errmsg("a delta cannot be folded, and is set aside: %s", error),
                       errhint("It is counted as before. See meter.rollup_pending.fold_error.")));
     const Datum aside[] = {PointerGetDatum(tids), CStringGetTextDatum(error)};
-    run(set_aside, aside, nullptr, Run::kWrite);
-    return 1;
+    return static_cast<int64>(run(set_aside, aside, nullptr, Run::kWrite));
 }
 
 // Generations, and those of runs.
@@ -188,7 +187,7 @@ struct Generations {
 };
 
 // Folds deltas of the generations, `max_deltas` at most, chunk by chunk: those that are there now.
-// Returns how many are settled, one way or the other, and whether these are all.
+// Returns how many are settled, one way or the other, and whether none is left.
 int64 fold_generations(const Generations& generations, int64 max_deltas, Target* target,
                        bool* all) {
     // One scan for all chunks: each of its own would pass by what those before it deleted.
@@ -198,15 +197,18 @@ int64 fold_generations(const Generations& generations, int64 max_deltas, Target*
         target->watch = begin_watch();
     auto* tids = static_cast<ItemPointerData*>(palloc(
         sizeof(ItemPointerData) * static_cast<Size>(Max(Min(kChunk, max_deltas), INT64CONST(1)))));
+    int64 listed = 0;
     int64 folded = 0;
-    *all = false;
-    while (folded < max_deltas && !*all) {
+    bool at_end = false;
+    while (listed < max_deltas && !at_end) {
         CHECK_FOR_INTERRUPTS();
-        const auto limit = static_cast<int>(Min(kChunk, max_deltas - folded));
+        const auto limit = static_cast<int>(Min(kChunk, max_deltas - listed));
         const int count = next_deltas(list, tids, limit);
         folded += fold_or_set_aside(tids, count, snapshot_of(list), target);
-        *all = count < limit;
+        listed += count;
+        at_end = count < limit;
     }
+    *all = at_end && folded == listed;
     pfree(tids);
     end_delta_list(list);
     return folded;
@@ -277,6 +279,7 @@ void merge_runs(FoldState* state) {
         with_runs(nullptr, 0, state->runs + first, state->run_count - first, 0);
     const Datum generation_array = array_of(generations);
     Target target{next_run(state), 0, 0, false, nullptr};
+    int64 taken = 0;
     // By users, so that all that is to be added up to one delta comes together.
     Datum from = text_datum("");
     bool is_last = false;
@@ -289,12 +292,18 @@ void merge_runs(FoldState* state) {
         if (!try_fold({nullptr, 0, nullptr, is_last ? &take_rest : &take_part, values}, &target,
                       &settled, &error)) {
             bool all = false;
-            fold_generations(generations, PG_INT64_MAX, &target, &all);
+            taken += fold_generations(generations, PG_INT64_MAX, &target, &all);
             break;
         }
+        taken += settled;
         from = to;
     }
-    state->run_count = first;
+    // What was kept stays where it was.
+    int left = first;
+    for (int i = first; i < state->run_count; ++i)
+        if (taken < deltas && has_deltas(state->runs[i].generation))
+            state->runs[left++] = state->runs[i];
+    state->run_count = left;
     if (target.written > 0)
         state->runs[state->run_count++] = {target.run, target.written};
 }

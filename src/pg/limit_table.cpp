@@ -304,17 +304,17 @@ bool write_usage(Look* look, Datum usage) {
     std::memcpy(changed->tts_isnull, look->found->tts_isnull, kColumns);
     changed->tts_values[kUsage] = usage;
     ExecStoreVirtualTuple(changed);
-    bool new_entries = false;
+    NewEntries new_entries = NewEntries::kNone;
     const bool done =
         update_tuple(look->relation, &tid, changed, GetActiveSnapshot(), &new_entries);
-    if (done && new_entries) {
+    if (done && new_entries != NewEntries::kNone) {
         // What somebody's index is on may be code that looks names up.
         const int search_path = pin_search_path();
         EState* estate = CreateExecutorState();
         auto* result = makeNode(ResultRelInfo);
         InitResultRelInfo(result, look->relation, 0, nullptr, 0);
         ExecOpenIndices(result, false);
-        insert_index_entries(result, changed, estate, true);
+        insert_index_entries(result, changed, estate, true, new_entries);
         ExecCloseIndices(result);
         FreeExecutorState(estate);
         unpin_search_path(search_path);

@@ -123,14 +123,16 @@ bool is_plain(Relation relation, bool by_user) {
     const TupleConstr* constraints = RelationGetDescr(relation)->constr;
     constexpr AclMode kRights = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
     return table->relkind == RELKIND_RELATION && table->relam == HEAP_TABLE_AM_OID &&
-           relation->trigdesc == nullptr && relation->rd_rules == nullptr &&
-           !table->relrowsecurity && (constraints == nullptr || constraints->num_check == 0) &&
+           table->relreplident == REPLICA_IDENTITY_DEFAULT && relation->trigdesc == nullptr &&
+           relation->rd_rules == nullptr && !table->relrowsecurity && !table->relhassubclass &&
+           (constraints == nullptr || constraints->num_check == 0) &&
            has_columns(relation, by_user) &&
            pg_class_aclmask(RelationGetRelid(relation), GetUserId(), kRights, ACLMASK_ALL) ==
                kRights;
 }
 
-// Whether the index is on the columns of kKey, in their order.
+// Whether the index is on the columns of kKey, in their order, and every row is found by it, under
+// any snapshot.
 bool is_our_key(Relation index, bool by_user) {
     const FormData_pg_index* form = index->rd_index;
     int count = 0;
@@ -143,7 +145,8 @@ bool is_our_key(Relation index, bool by_user) {
     }
     if (by_user && index->rd_indcollation[kWalkUser] != C_COLLATION_OID)
         return false;
-    return count == form->indnkeyatts && form->indisvalid && index->rd_rel->relam == BTREE_AM_OID;
+    return count == form->indnkeyatts && form->indisvalid && !form->indcheckxmin &&
+           index->rd_rel->relam == BTREE_AM_OID;
 }
 
 // Puts what the columns have in row `row` into an all-valid slot.
@@ -401,12 +404,12 @@ bool update_cells(CellRows* rows, const Columns& columns) {
         std::memcpy(rows->changed->tts_isnull, rows->found->tts_isnull, count);
         fill_numbers(rows, rows->changed, columns, 1, row);
         ExecStoreVirtualTuple(rows->changed);
-        bool new_entries = false;
+        NewEntries new_entries = NewEntries::kNone;
         if (!update_tuple(rows->relation, tid, rows->changed, GetActiveSnapshot(), &new_entries))
             return false;
-        if (new_entries) {
+        if (new_entries != NewEntries::kNone) {
             ResetPerTupleExprContext(rows->estate);
-            insert_index_entries(rows->result, rows->changed, rows->estate, true);
+            insert_index_entries(rows->result, rows->changed, rows->estate, true, new_entries);
         }
     }
     ExecClearTuple(rows->found);

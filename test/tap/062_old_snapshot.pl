@@ -112,8 +112,20 @@ is(sql("$exact") . sql($exact_last) . sql($verified), 'tt0', 'exact after a rebu
 is($holder->query_safe($exact) . $holder->query_safe($verified), 't0', 'under the old snapshot as well');
 sql('CALL fold_often(20)');
 
+# A trigger of somebody's may keep deltas where they are: in runs, too, that would be merged.
+ok(in_runs(), 'there are runs, of bob too');
+sql(<<'SQL');
+CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN OLD.user_id <> 'bob' THEN OLD END; END $$;
+CREATE TRIGGER keep BEFORE DELETE ON meter.rollup_pending FOR EACH ROW EXECUTE FUNCTION keep();
+CALL fold_often(40);
+SQL
+is(sql($exact) . sql($verified), 't0', 'exact with deltas that a trigger keeps');
+sql('CREATE OR REPLACE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$; CALL fold_often(5)');
+is(sql($exact) . sql($verified), 't0', 'and once it keeps none');
+
 $holder->query_safe('COMMIT');
 $holder->quit;
+sql('DROP TRIGGER keep ON meter.rollup_pending');
 sql('SELECT meter.fold()');
 sql('CALL fold_often(3)');
 is(sql('SELECT count(*) FROM meter.rollup_pending') . runs(), '00', 'once the snapshot is gone, all is folded into cells again');
