@@ -224,6 +224,9 @@ void charge_event(int32 meter_id, std::string_view event_name, Datum user, int64
                   Datum value) {
     LimitCounter counters[HardLimits::kMost];
     const int count = counters_of(meter_id, user, time, counters);
+    // What a session remembers may go while a statement runs.
+    for (int i = 0; i < count; ++i)
+        counters[i].amount = datumCopy(counters[i].amount, false, -1);
     for (int i = 0; count > 1 && i < count; ++i)
         if (!is_there(counters[i]))
             create_counter(counters[i]);

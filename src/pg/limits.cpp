@@ -98,6 +98,7 @@ struct AppliedLimit {
     LimitPeriod period;
     bool own;
     bool hard;
+    bool counts;  // events, not their values
     std::string_view zone;
     Datum amount;
 };
@@ -105,11 +106,12 @@ struct AppliedLimit {
 // The limits that apply to a user, each period's at most once; how many they are.
 int find_applied(int32 meter_id, Datum user, Datum period, AppliedLimit* applied) {
     // Each half by an index, however many users have limits of their own.
+#define METER_APPLIED(own)                                                                      \
+    "SELECT period, " own                                                                       \
+    ", kind = 'hard', time_zone, amount, (SELECT aggregation = 'count' FROM meter.meter WHERE " \
+    "id = $1) FROM meter.usage_limit WHERE meter_id = $1 AND ($3 IS NULL OR period = $3) AND "
     static Statement select = {
-        "SELECT period, false, kind = 'hard', time_zone, amount FROM meter.usage_limit "
-        "WHERE meter_id = $1 AND user_id IS NULL AND ($3 IS NULL OR period = $3) "
-        "UNION ALL SELECT period, true, kind = 'hard', time_zone, amount FROM meter.usage_limit "
-        "WHERE meter_id = $1 AND user_id = $2 AND ($3 IS NULL OR period = $3)",
+        METER_APPLIED("false") "user_id IS NULL UNION ALL " METER_APPLIED("true") "user_id = $2",
         {INT4OID, TEXTOID, TEXTOID},
         true};
     const Datum values[] = {Int32GetDatum(meter_id), user, period};
@@ -119,8 +121,11 @@ int find_applied(int32 meter_id, Datum user, Datum period, AppliedLimit* applied
         bool null;
         const auto column = [&](int number) { return result(row, number, &null); };
         const AppliedLimit limit = {find_limit_period(text_view(column(1))),
-                                    DatumGetBool(column(2)), DatumGetBool(column(3)),
-                                    text_view(column(4)), column(5)};
+                                    DatumGetBool(column(2)),
+                                    DatumGetBool(column(3)),
+                                    DatumGetBool(column(6)),
+                                    text_view(column(4)),
+                                    column(5)};
         int at = 0;
         while (at < count && applied[at].period != limit.period)
             ++at;
@@ -136,8 +141,7 @@ int find_applied(int32 meter_id, Datum user, Datum period, AppliedLimit* applied
 
 // What is left of one limit to a user: the amount less the usage of the period of `time`. Only a
 // hard one has a counter.
-Datum left_of(int32 meter_id, Datum user, bool counts, const AppliedLimit& limit,
-              const TimeSpan& span) {
+Datum left_of(int32 meter_id, Datum user, const AppliedLimit& limit, const TimeSpan& span) {
     static Statement counter = {
         "SELECT usage FROM meter.limit_usage WHERE meter_id = $1 AND user_id = $2 "
         "AND period = $3 AND period_start = $4",
@@ -149,22 +153,20 @@ Datum left_of(int32 meter_id, Datum user, bool counts, const AppliedLimit& limit
     bool null;
     const Datum used = limit.hard && run(counter, values, nullptr, Run::kCaller) > 0
                            ? result(0, 1, &null)
-                           : user_usage(meter_id, user, span, counts);
+                           : user_usage(meter_id, user, span, limit.counts);
     return DirectFunctionCall1(numeric_trim_scale,
                                DirectFunctionCall2(numeric_sub, limit.amount, used));
 }
 
 // The least that is left of the limits that apply to a user, or 0 where there is none.
-Datum least_left(const MeterDefinition& meter, Datum user, Datum period) {
+Datum least_left(int32 meter_id, Datum user, Datum period) {
     AppliedLimit limits[HardLimits::kMost];
-    const int32 id = meter.id;
-    const bool counts = meter.aggregation == "count";
-    const int count = find_applied(id, user, period, limits);
+    const int count = find_applied(meter_id, user, period, limits);
     const int64 now = to_unix_micros(GetCurrentTransactionStartTimestamp());
     Datum least = 0;
     for (int i = 0; i < count; ++i) {
         const TimeSpan span = limit_span(limits[i].period, limits[i].zone, now);
-        const Datum left = left_of(id, user, counts, limits[i], span);
+        const Datum left = left_of(meter_id, user, limits[i], span);
         if (least == 0 || DatumGetBool(DirectFunctionCall2(numeric_lt, left, least)))
             least = left;
     }
@@ -365,7 +367,8 @@ METER_FUNCTION(meter_remaining) {
     const Datum period = PG_ARGISNULL(2) ? static_cast<Datum>(0) : PG_GETARG_DATUM(2);
     if (period != 0)
         (void)find_limit_period(text_view(period));
-    Datum left = least_left(require_meter(call.org, text_view(PG_GETARG_DATUM(0))), user, period);
+    Datum left =
+        least_left(require_meter(call.org, text_view(PG_GETARG_DATUM(0))).id, user, period);
     if (left != 0) {
         const MemoryContext own_context = MemoryContextSwitchTo(caller_context);
         left = datumCopy(left, false, -1);
