@@ -212,7 +212,8 @@ my $ask = sub { $question->ask(++$asked) };
 
 my $stop = [ 'SELECT count(*) AS stop FROM stop \gset', '\if :stop', '\q', '\endif' ];
 my $holder = start(@{ holder(30, sub { $question->ask($_[0]) }, $stop) });
-my @lines = map { ($events->batch(map { $events->event } 1 .. 500), $random->pick('SELECT meter.fold();', ''), $events->burst(200), $events->burst(200)) } 1 .. 8;
+my @lines = ($events->crowd(200), 'SELECT meter.fold();');
+push @lines, map { ($events->batch(map { $events->event } 1 .. 500), $random->pick('SELECT meter.fold();', ''), $events->burst(200), $events->burst(200)) } 1 .. 8;
 push @lines, $ask->() for 1 .. $questions / 50;
 while ($asked < $questions * 0.4)
 {

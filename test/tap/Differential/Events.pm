@@ -84,6 +84,7 @@ sub timestamp
 		$time = instant('2023-12-25 00:00') + $random->large(366 * DAY);
 	}
 	$time -= $time % $random->pick(1_000, 1_000_000, 60_000_000, HOUR) if $random->chance(50);
+	$time = 0 if $time < 0; # the earliest that is recorded
 	push @{ $self->{times} }, $time;
 	shift @{ $self->{times} } if @{ $self->{times} } > 200;
 	return $time;
@@ -232,6 +233,20 @@ sub burst
 		$time -= $time % HOUR if $random->chance(20);
 		{ meter => $meter, user => $user, dimensions => $dimensions, value => $self->value, time => $time, metadata => $random->pick(@METADATA) }
 	} 1 .. $most / 2 + $random->number($most / 2));
+}
+
+# A statement with events of this month that each have a request of their own: as a dimension, too many
+# values for the rollups.
+sub crowd
+{
+	my ($self, $count) = @_;
+	my $random = $self->{random};
+	my $meter = $random->pick(grep { grep { $_ eq 'request' } @{ $METERS{$_}{names} } } @{ $self->{meters} });
+	my $start = month_start($self->{now}, 0);
+	return $self->batch(map {
+		{ meter => $meter, user => $random->pick(@USERS), dimensions => qq({"request": "crowd-$_"}), value => $self->value,
+			time => $start + $random->large($self->{now} - $start), metadata => '{}' }
+	} 1 .. $count);
 }
 
 # The lines of one transaction. $inside is what else may be done in one: a sub that returns a line,
