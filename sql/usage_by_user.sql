@@ -58,21 +58,42 @@ SELECT meter.fold();
 SELECT count(meter.void_event('first', 'gone', 'gone', 'test'));
 SELECT meter.fold();
 SELECT count(*) FROM meter.usage('first', '2026-01-01', '2026-02-01', group_by => '{user_id}') WHERE user_id = 'gone';
+-- How many users there are is counted over the same.
+CREATE FUNCTION pg_temp.users_differ() RETURNS TABLE (questions bigint, users numeric, differing bigint) LANGUAGE sql AS $$
+    SELECT count(*), sum(u.value), count(*) FILTER (WHERE u.value <> (
+        SELECT count(DISTINCT e.user_id) FROM meter.meter_event AS e
+        WHERE e.meter_id = (SELECT id FROM meter.meter WHERE event_name = m.name AND org = current_setting('meter.org'))
+          AND e."timestamp" >= p.start AND e."timestamp" < p.stop
+          AND NOT EXISTS (SELECT FROM meter.event_void AS v WHERE v.event_id = e.id AND v.event_timestamp = e."timestamp")))
+    FROM (VALUES ('2026-01-01'::timestamptz, '2026-02-01'::timestamptz), ('2026-01-01', '2026-03-01'), ('2026-01-17 10:11:12', '2026-03-01')) AS p (start, stop),
+        unnest('{first,second}'::text[]) AS m (name),
+        LATERAL meter.usage(m.name, p.start, p.stop, aggregation => 'unique_count', property => 'user_id') AS u $$;
+SELECT * FROM pg_temp.users_differ();
+SELECT count(meter.record_event('first', 'new-' || i, 1, '{"model": "m1"}', event_time => '2026-01-05')) FROM generate_series(1, 7) AS i;
+SELECT count(meter.void_event('first', e.user_id, e.id, e."timestamp", 'test')) FROM meter.meter_event e WHERE user_id = 'new-7';
+SELECT * FROM pg_temp.users_differ();
+SELECT meter.fold() > 0 AS folded;
+SELECT * FROM pg_temp.users_differ();
 -- How: the cells are read by meter.sum_months, but not where rows are to be heeded that only the executor does.
-CREATE FUNCTION pg_temp.scans() RETURNS bigint LANGUAGE sql AS $$ SELECT pg_stat_get_xact_function_calls('meter.sum_months'::regproc) $$;
+-- What is not yet flushed of transactions before is counted too, so a transaction starts with what there is.
+CREATE FUNCTION pg_temp.scans() RETURNS bigint LANGUAGE sql AS $$ SELECT COALESCE(pg_stat_get_xact_function_calls('meter.sum_months'::regproc), 0) $$;
 SET track_functions = 'all';
 BEGIN;
+SELECT pg_temp.scans() AS before \gset
 SELECT count(*) FROM meter.usage('first', '2026-01-01', '2026-02-01', group_by => '{user_id}');
-SELECT pg_temp.scans();
+SELECT pg_temp.scans() - :before AS scans;
+SELECT value FROM meter.usage('first', '2026-01-01', '2026-02-01', aggregation => 'unique_count', property => 'user_id');
+SELECT pg_temp.scans() - :before AS scans;
 SELECT count(*) FROM meter.usage('first', '2026-01-01', '2026-02-01', group_by => '{user_id,model}');
 SELECT count(*) FROM meter.usage('first', '2026-01-01', '2026-02-01', group_by => '{user_id}', filter => '{"model": "m1"}');
 SELECT count(*) FROM meter.usage('first', '2026-01-01', '2026-02-01', group_by => '{user_id}', aggregation => 'max');
-SELECT pg_temp.scans();
+SELECT pg_temp.scans() - :before AS scans;
 COMMIT;
 BEGIN;
+SELECT pg_temp.scans() AS before \gset
 ALTER TABLE meter.rollup ENABLE ROW LEVEL SECURITY;
 SELECT * FROM pg_temp.differing();
-SELECT pg_temp.scans();
+SELECT pg_temp.scans() - :before AS scans;
 SELECT * FROM meter.sum_months('{1}', '{2026-01-01}');
 ROLLBACK;
 -- Rows of a table that inherits count as by SQL.

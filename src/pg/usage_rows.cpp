@@ -239,10 +239,12 @@ void append_cells(SourceText* text, char grain, const std::vector<TimeSpan>& spa
 
 // Whether all that is asked of cells of months is what they add up to for each user.
 bool asks_for_sums(const UsageScope* scope) {
-    return scope->by_user && !scope->has_user && !scope->has_bucket && !scope->explains &&
-           !scope->needs_order && !scope->needs_first && !scope->needs_time &&
-           !scope->needs_digest && scope->name_count == 0 && scope->filters->count == 0 &&
-           scope->property.kind == Property::Kind::kNone;
+    const Property::Kind property = scope->property.kind;
+    return (scope->by_user || property == Property::Kind::kUser) && !scope->has_user &&
+           !scope->has_bucket && !scope->explains && !scope->needs_order && !scope->needs_first &&
+           !scope->needs_time && !scope->needs_digest && scope->name_count == 0 &&
+           scope->filters->count == 0 &&
+           (property == Property::Kind::kNone || property == Property::Kind::kUser);
 }
 
 void append_months(SourceText* text, const std::vector<TimeSpan>& months) {
