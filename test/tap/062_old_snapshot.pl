@@ -69,7 +69,8 @@ sub runs { return sql("SELECT COALESCE((SELECT cardinality(generations) FROM met
 # after longer; a fold that follows leaves a run then.
 sub in_runs
 {
-	for (1 .. 5) { return 1 if runs() > 0; sql('CALL fold_often(1)'); }
+	# The younger the snapshot, the sooner it has become an eighth older.
+	for (1 .. 100) { return 1 if runs() > 0; sql('CALL fold_often(1)'); }
 	return 0;
 }
 
