@@ -268,7 +268,7 @@ void merge_runs(FoldState* state) {
     int largest = first - 1;
     int64 deltas = 0;
     while (first > 0 && (deltas == 0 || state->runs[first - 1].deltas <= 2 * deltas ||
-                         state->run_count == FoldState::kMostRuns)) {
+                         state->run_count + 1 >= FoldState::kMostRuns)) {
         deltas += state->runs[--first].deltas;
         if (state->runs[first].deltas > state->runs[largest].deltas)
             largest = first;
@@ -356,7 +356,10 @@ uint64 fold_pending(int64 max_deltas, Fold how, int32 unlisted) {
         return 0;
     FoldState& state = *static_cast<FoldState*>(palloc(sizeof(FoldState)));
     state = load_fold_state();
-    const bool into_cells = how == Fold::kIntoCells || may_fold_into_cells(state);
+    // A fold adds a run, and so does merging where somebody keeps deltas of those before: without
+    // room for both there are cells.
+    const bool into_cells = how == Fold::kIntoCells || may_fold_into_cells(state) ||
+                            state.run_count + 2 > FoldState::kMostRuns;
     const bool folds_runs = into_cells && state.run_count > 0;
     const Generations generations = with_runs(state.recorded, state.recorded_count, state.runs,
                                               folds_runs ? state.run_count : 0, unlisted);

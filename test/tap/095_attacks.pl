@@ -178,15 +178,15 @@ $open->query_safe(q(BEGIN; SELECT meter.record_event('tokens', 'ann', 1, '{}', '
 	SELECT FROM meter.create_meter('more'); SELECT FROM meter.add_dimension('more', 'x') WHERE false; SELECT count(*) FROM meter.usage_report('2026-01-01', '2026-02-01'); SELECT count(*) FROM meter.status;
 	SELECT count(*) FROM meter.list_events('tokens'); SELECT count(*) FROM meter.list_meters()));
 my $start = time;
-is(($as->('victim', q(SET statement_timeout = '60s'; SELECT meter.record_event('tokens', 'ann', 1, '{}', 'same key', '2026-01-15') > 0)))[1], 't', 'the same user and key of another org does not wait');
-is(($as->('victim', q(SET statement_timeout = '60s'; SELECT value FROM meter.usage('tokens', '2026-01-01', '2026-02-01'))))[1], 6, 'nor does a question');
-is(($as->('victim', q(SET statement_timeout = '60s'; SELECT event_name FROM meter.create_meter('more'))))[1], 'more', 'nor a meter of the same name');
+is(($as->('victim', q(SET statement_timeout = '3s'; SELECT meter.record_event('tokens', 'ann', 1, '{}', 'same key', '2026-01-15') > 0)))[1], 't', 'the same user and key of another org does not wait');
+is(($as->('victim', q(SET statement_timeout = '3s'; SELECT value FROM meter.usage('tokens', '2026-01-01', '2026-02-01'))))[1], 6, 'nor does a question');
+is(($as->('victim', q(SET statement_timeout = '3s'; SELECT event_name FROM meter.create_meter('more'))))[1], 'more', 'nor a meter of the same name');
 # Making partitions does, for as long as it says; nobody else waits behind it for longer.
 my ($status, $out, $err) = $node->psql('postgres', "SET client_min_messages = error; SELECT count(*) FROM meter.create_partitions(0, '2025-11-01')");
 like($err, qr/could not lock .* within 3s|lock timeout/, 'who makes partitions gives up');
-is(($as->('victim', q(SET statement_timeout = '60s'; SELECT meter.record_event('tokens', 'ann', 1, '{}', 'after', '2026-01-15') > 0)))[1], 't', 'and is in nobody else\'s way');
-is($sql->(q(SET statement_timeout = '60s'; SELECT meter.fold() >= 0)), 't', 'nor a fold');
-is($sql->(q(SET statement_timeout = '60s'; SET meter.org = 'victim'; SELECT meter.rebuild('2026-01-01', '2026-02-01'))), 3, 'nor a rebuild');
+is(($as->('victim', q(SET statement_timeout = '3s'; SELECT meter.record_event('tokens', 'ann', 1, '{}', 'after', '2026-01-15') > 0)))[1], 't', 'and is in nobody else\'s way');
+is($sql->(q(SET statement_timeout = '3s'; SELECT meter.fold() >= 0)), 't', 'nor a fold');
+is($sql->(q(SET statement_timeout = '3s'; SET meter.org = 'victim'; SELECT meter.rebuild('2026-01-01', '2026-02-01'))), 3, 'nor a rebuild');
 for my $function (q(meter.erase_user('ann')), q(meter.leave_out('tokens')), q(meter.take_in('tokens')), q(meter.fold()), q(meter.rebuild('2026-01-01', '2026-02-01')))
 {
 	like(($as->('attacker', "SELECT $function"))[2], qr/permission denied/, "it cannot take the lock of the rollups: $function");
