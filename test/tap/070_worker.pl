@@ -152,7 +152,7 @@ for (1 .. 5)
 	my $took = wait_for($node, 'app', $folded, 5) // 5;
 	$slowest = $took if $took > $slowest;
 }
-cmp_ok($slowest, '<', 5, 'what comes later is folded at once');
+cmp_ok($slowest, '<', 2, 'what comes later is folded at once');
 note("slowest of five: $slowest s, at an interval of 0.1 s");
 my $events = 505;
 
@@ -237,7 +237,7 @@ is_exact($node, 'app', $events, 'it left nothing half done');
 becomes($node, 'app', "SELECT query = 'folding' AND state = 'active' FROM pg_stat_activity WHERE backend_type = 'meter worker' AND datname = 'app'", 10, 'it is tried again');
 $node->safe_psql('app', "SELECT pg_terminate_backend(($worker))");
 my $took = wait_for($node, 'app', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)", 10);
-cmp_ok($took // 99, '<', 20, 'a worker that is terminated ends at once, not with its fold, which would take minutes');
+cmp_ok($took // 99, '<', 2, 'a worker that is terminated ends at once');
 is_exact($node, 'app', $events, 'and leaves nothing half done');
 $node->safe_psql('app', 'UPDATE fault SET pause = 0');
 becomes($node, 'app', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'meter worker' AND datname = 'app'", 15, 'it is started again');
@@ -247,11 +247,10 @@ slow_fold(0.2);
 my $stop = time;
 $node->stop('fast');
 $took = time - $stop;
-cmp_ok($took, '<', 30, 'a fast shutdown does not wait for a fold');
+cmp_ok($took, '<', 5, 'a fast shutdown does not wait for a fold');
 note(sprintf 'fast shutdown in the middle of a fold: %.1f s', $took);
 my $ran = $stop - $started;
-my $lines = log_count('FATAL:  database "nosuch" does not exist');
-ok($lines >= 1 && $lines <= 1 + int($ran / 60), sprintf('a database that is not there is a line a minute (%d in %.0f s)', $lines, $ran));
+is(log_count('FATAL:  database "nosuch" does not exist'), 1 + int($ran / 60), sprintf('a database that is not there is a line a minute (%.0f s)', $ran));
 $node->start;
 $node->safe_psql('app', 'UPDATE fault SET pause = 0');
 becomes($node, 'app', $folded, 30, 'after the restart it folds');
