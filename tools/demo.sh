@@ -60,16 +60,14 @@ make_demo_database() {
 }
 
 # In the process group of ours, so that it may read the terminal; and in the background, so that a
-# signal to us is heard. What an interrupt does there is psql's affair: it cancels a statement.
+# signal to us is heard. What an interrupt does there is psql's affair: it cancels a statement, and
+# psql hears it though we ignore it. A trap of ours would do as well, but for bash 5.2, where an
+# interrupt of wait may pass for the status of what is waited for.
 open_prompt() {
     local status=0
-    trap : INT
+    trap '' INT
     become_tester "${METER_CLIENT[@]}" -d postgres <&0 &
     METER_PROMPT=$!
-    # Not by wait: bash 5.2 may lose the status of what ends just after an interrupt of wait.
-    while kill -0 "$METER_PROMPT" 2>/dev/null; do
-        sleep 0.1 || true
-    done
     wait "$METER_PROMPT" || status=$?
     METER_PROMPT=
     trap 'exit 130' INT
