@@ -1,4 +1,4 @@
-# slow: twenty rounds, with waits for a worker and for new standbys.
+# slow: fourteen rounds, with waits for a worker and for new standbys.
 # The history of 050_history.pl with a background worker that is ended and comes again, and a synchronous
 # standby that takes over when all of the primary's processes are killed: every acknowledged event is there.
 #
@@ -10,7 +10,7 @@ use Test::More;
 use lib "$FindBin::RealBin/../perl";
 use Meter::History::Run;
 
-my $run = Meter::History::Run->new(seed => $ENV{METER_SEED} || time() . "-$$", rounds => $ENV{METER_ROUNDS} || 20,
+my $run = Meter::History::Run->new(seed => $ENV{METER_SEED} || time() . "-$$", rounds => $ENV{METER_ROUNDS} || 14,
 	standby => 1, worker => 1);
 END
 {
