@@ -125,12 +125,13 @@ ends_by_signal() {
     return "$status"
 }
 
+# script has its command run by a shell, which must not be there to hear the interrupt too: dash ends by it.
 hears_an_interrupt() {
     local directory pid status=0
     directory=$(demo_directory us)
     rm -f "$METER_TMP/keys" "$DEMO_LOG"
     mkfifo "$METER_TMP/keys"
-    TMPDIR=$directory env --default-signal=INT script -qefc "'$METER_ROOT/meter' psql" "$DEMO_LOG" <"$METER_TMP/keys" >/dev/null 2>&1 &
+    TMPDIR=$directory env --default-signal=INT script -qefc "exec '$METER_ROOT/meter' psql" "$DEMO_LOG" <"$METER_TMP/keys" >/dev/null 2>&1 &
     pid=$!
     exec 4>"$METER_TMP/keys"
     wait_for_log 'postgres=#' || status=1
