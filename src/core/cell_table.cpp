@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <tuple>
+#include <utility>
 
 #include "core/calendar.hpp"
 
@@ -84,10 +86,40 @@ void unfold_hours(TableCell& cell, std::int64_t day, std::pmr::memory_resource* 
     hour_cell(cell.hours, hour).merge(cell.cell, -hour * kHourMicros, resource);
 }
 
+// A power of two; most tables have few cells.
+static constexpr std::size_t kFirstSlots = 16;
+
+CellTable::CellTable(std::pmr::memory_resource* resource)
+    : resource_(resource),
+      slots_(kFirstSlots, resource),
+      entries_(*new (resource->allocate(sizeof(Entries), alignof(Entries))) Entries(resource)) {}
+
+TableCell& CellTable::add(const CellKey& key, std::size_t hash, std::size_t at) {
+    if ((entries_.size() + 1) * 3 > slots_.size() * 2) {
+        std::pmr::vector<Slot> old(slots_.size() * 4, resource_);
+        old.swap(slots_);
+        const std::size_t mask = slots_.size() - 1;
+        const auto free_slot = [&](std::size_t wanted) {
+            std::size_t slot = wanted & mask;
+            while (slots_[slot].entry != nullptr)
+                slot = (slot + 1) & mask;
+            return slot;
+        };
+        for (const Slot& slot : old)
+            if (slot.entry != nullptr)
+                slots_[free_slot(slot.hash)] = slot;
+        at = free_slot(hash);
+    }
+    Entry& entry = entries_.emplace_back(std::piecewise_construct, std::forward_as_tuple(key),
+                                         std::forward_as_tuple(resource_));
+    slots_[at] = {hash, &entry};
+    return entry.second;
+}
+
 std::pmr::vector<CellTable::Entry*> CellTable::sorted() {
     std::pmr::vector<Entry*> entries(resource_);
-    entries.reserve(cells_.size());
-    for (Entry& entry : cells_)
+    entries.reserve(entries_.size());
+    for (Entry& entry : entries_)
         if (entry.second.wanted)
             entries.push_back(&entry);
     std::sort(entries.begin(), entries.end(),
@@ -95,18 +127,15 @@ std::pmr::vector<CellTable::Entry*> CellTable::sorted() {
     return entries;
 }
 
-// Most of the time nothing was voided.
-static constexpr std::size_t kFewBuckets = 16;
-
 RollupTables::RollupTables(std::pmr::memory_resource* resource)
     : days(resource),
       months(resource),
       total_days(resource),
       total_months(resource),
-      voided_days(resource, kFewBuckets),
-      voided_months_(resource, kFewBuckets),
-      voided_total_days_(resource, kFewBuckets),
-      voided_total_months_(resource, kFewBuckets),
+      voided_days(resource),
+      voided_months_(resource),
+      voided_total_days_(resource),
+      voided_total_months_(resource),
       resource_(resource),
       user_months_(resource),
       meter_months_(resource) {}

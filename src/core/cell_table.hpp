@@ -1,7 +1,9 @@
 // Cells by what they are about, while more is added to them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory_resource>
 #include <new>
 #include <unordered_map>
@@ -50,32 +52,45 @@ struct MonthSummary {
     bool may_be_dense() const;
 };
 
-// A hash table of cells; they stay where they are. Memory comes from the resource and goes with it.
+// A hash table of cells, by open addressing; they stay where they are. Memory comes from the
+// resource and goes with it.
 class CellTable {
   public:
     using Entry = std::pair<const CellKey, TableCell>;
-    using Map = std::pmr::unordered_map<CellKey, TableCell, CellKeyHash>;
+    using Entries = std::pmr::deque<Entry>;
 
-    explicit CellTable(std::pmr::memory_resource* resource, std::size_t buckets = kBuckets)
-        : resource_(resource),
-          cells_(*new (resource->allocate(sizeof(Map), alignof(Map))) Map(buckets, resource)) {}
+    explicit CellTable(std::pmr::memory_resource* resource);
 
     // The cell of a key, made where there is none yet. The bytes of the key's user must last.
-    TableCell& at(const CellKey& key) { return cells_.try_emplace(key, resource_).first->second; }
+    TableCell& at(const CellKey& key) {
+        const std::size_t hash = CellKeyHash{}(key);
+        const std::size_t mask = slots_.size() - 1;
+        std::size_t at = hash & mask;
+        for (; slots_[at].entry != nullptr; at = (at + 1) & mask)
+            if (slots_[at].hash == hash && slots_[at].entry->first == key)
+                return slots_[at].entry->second;
+        return add(key, hash, at);
+    }
 
-    // All entries, in no order.
-    Map& entries() { return cells_; }
+    // All entries, in the order in which they came.
+    Entries& entries() { return entries_; }
 
     // The entries that are wanted, in the order of their keys.
     std::pmr::vector<Entry*> sorted();
 
   private:
-    // Enough for a small fold; a large one grows it a few times.
-    static constexpr std::size_t kBuckets = 4096;
+    // The hash is kept here: of an entry that is not the one looked for nothing is read.
+    struct Slot {
+        std::size_t hash = 0;
+        Entry* entry = nullptr;
+    };
+
+    TableCell& add(const CellKey& key, std::size_t hash, std::size_t at);
 
     std::pmr::memory_resource* resource_;
+    std::pmr::vector<Slot> slots_;  // as many as a power of two, two thirds in use at most
     // Not destroyed: what it has goes with the resource, and to visit each cell would take longer.
-    Map& cells_;
+    Entries& entries_;
 };
 
 // The cells by day and by month, by user and over all of them, that deltas add up to.

@@ -34,21 +34,20 @@ constexpr int64 kChunk = 100'000;
 
 // Where the deltas of a fold go, and what came of it.
 struct Target {
-    int32 run;          // a generation, or kCells
-    int64 written;      // deltas written into the run
-    int chunks;         // each leaves a version of a cell
-    bool watches;       // whether to note whose usage changes
-    AlertWatch* watch;  // what notes it; nullptr: nobody asks
+    int32 run;            // a generation, or kCells
+    int64 written;        // deltas written into the run
+    int chunks;           // each leaves a version of a cell
+    bool watches;         // whether to note whose usage changes
+    AlertWatch* watch;    // what notes it; nullptr: nobody asks
+    ContextArena* arena;  // what a chunk is added up in, again and again
 };
 constexpr int32 kCells = 0;
 
-// What adds up the deltas of a chunk. It lives in a memory context.
-struct Chunk {
-    explicit Chunk(MemoryContext context) : resource(context) {}
-
-    ContextArena resource;
-    RollupTables tables{&resource};
-};
+// In the current memory context.
+Target make_target(int32 run, bool watches) {
+    auto* arena = make_in<ContextArena>(CurrentMemoryContext, CurrentMemoryContext);
+    return {run, 0, 0, watches, nullptr, arena};
+}
 
 // The deltas to fold: those at some places, or those that a statement deletes and returns.
 struct Source {
@@ -81,39 +80,40 @@ uint64 take_by_statement(const Source& source) {
 
 // Folds deltas. Uses the current memory context for all it needs. Returns their number.
 uint64 fold_chunk(const Source& source, const Target& target, int64* written) {
-    Chunk* chunk = make_in<Chunk>(CurrentMemoryContext, CurrentMemoryContext);
+    target.arena->rewind();
+    RollupTables* tables = make_in<RollupTables>(CurrentMemoryContext, target.arena);
     LeftOut* left_out = target.run == kCells ? load_left_out() : nullptr;
     DeltaTable* table = source.tids != nullptr ? open_deltas(source.snapshot) : nullptr;
     uint64 taken = 0;
     SPITupleTable* deltas = nullptr;
     if (table != nullptr) {
-        taken = take_deltas(table, source.tids, source.count, &chunk->tables, left_out);
+        taken = take_deltas(table, source.tids, source.count, tables, left_out);
     } else {
         taken = take_by_statement(source);
         deltas = SPI_tuptable;
-        add_deltas(&chunk->tables, left_out);
+        add_deltas(tables, left_out);
     }
     if (taken > 0) {
         if (target.watch != nullptr)
-            note_hours(target.watch, chunk->tables);
+            note_hours(target.watch, *tables);
         if (target.run != kCells) {
-            *written = write_hours_as_deltas(&chunk->tables, target.run);
+            *written = write_hours_as_deltas(tables, target.run);
         } else {
-            chunk->tables.finish();
-            if (judge_dimensions(&chunk->tables)) {
-                chunk = make_in<Chunk>(CurrentMemoryContext, CurrentMemoryContext);
+            tables->finish();
+            if (judge_dimensions(tables)) {
+                tables = make_in<RollupTables>(CurrentMemoryContext, target.arena);
                 left_out = load_left_out();
                 if (table != nullptr) {
-                    add_taken_deltas(table, source.tids, source.count, &chunk->tables, left_out);
+                    add_taken_deltas(table, source.tids, source.count, tables, left_out);
                 } else {
                     SPI_tuptable = deltas;
                     SPI_processed = taken;
-                    add_deltas(&chunk->tables, left_out);
+                    add_deltas(tables, left_out);
                 }
-                chunk->tables.finish();
+                tables->finish();
             }
-            decide_days(&chunk->tables);
-            store_rollups(&chunk->tables);
+            decide_days(tables);
+            store_rollups(tables);
         }
     }
     if (table != nullptr)
@@ -278,7 +278,7 @@ void merge_runs(FoldState* state) {
     const Generations generations =
         with_runs(nullptr, 0, state->runs + first, state->run_count - first, 0);
     const Datum generation_array = array_of(generations);
-    Target target{next_run(state), 0, 0, false, nullptr};
+    Target target = make_target(next_run(state), false);
     int64 taken = 0;
     // By users, so that all that is to be added up to one delta comes together.
     Datum from = text_datum("");
@@ -366,7 +366,7 @@ uint64 fold_pending(int64 max_deltas, Fold how, int32 unlisted) {
     // All of them: it may be long until the next time.
     if (folds_runs)
         max_deltas = PG_INT64_MAX;
-    Target target{into_cells ? kCells : next_run(&state), 0, 0, true, nullptr};
+    Target target = make_target(into_cells ? kCells : next_run(&state), true);
     // In this order: what the last writers wrote is visible once they have ended.
     const QuietGenerations quiet = find_quiet_generations(state);
     bool all = false;

@@ -9,6 +9,7 @@
 #include <new>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace meter::pg {
 
@@ -60,20 +61,35 @@ class ContextResource final : public std::pmr::memory_resource {
     MemoryContext context_;
 };
 
-// Memory for many small things that go all at once, with their context: a pointer moves through
-// blocks, and nothing is given back before.
+// Memory for many small things that go all at once, with their context or when it is rewound: a
+// pointer moves through blocks, and nothing is given back before.
 class ContextArena final : public std::pmr::memory_resource {
   public:
-    explicit ContextArena(MemoryContext context) noexcept : blocks_(context) {}
+    explicit ContextArena(MemoryContext context) noexcept
+        : resource_(context), blocks_(&resource_) {}
+
+    // Forgets all that was allocated, and keeps the blocks for what comes: memory that the kernel
+    // has to give, and to clear, once more costs more than filling it.
+    void rewind() noexcept {
+        used_ = 0;
+        left_ = 0;
+    }
 
   private:
+    struct Block {
+        char* bytes;
+        std::size_t size;
+    };
+
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
-        std::size_t skipped = (alignment - reinterpret_cast<std::uintptr_t>(at_)) % alignment;
-        if (left_ < bytes + skipped) {
-            block_size_ = std::min(block_size_ * 2, kLargestBlock);
-            left_ = std::max(bytes + alignment, block_size_);
-            at_ = static_cast<char*>(blocks_.allocate(left_, MAXIMUM_ALIGNOF));
-            skipped = (alignment - reinterpret_cast<std::uintptr_t>(at_)) % alignment;
+        std::size_t skipped = padding(alignment);
+        while (left_ < bytes + skipped) {
+            if (used_ == blocks_.size())
+                add_block(bytes + alignment);
+            at_ = blocks_[used_].bytes;
+            left_ = blocks_[used_].size;
+            ++used_;
+            skipped = padding(alignment);
         }
         char* memory = at_ + skipped;
         at_ = memory + bytes;
@@ -85,8 +101,19 @@ class ContextArena final : public std::pmr::memory_resource {
         return this == &other;
     }
 
+    std::size_t padding(std::size_t alignment) const {
+        return (alignment - reinterpret_cast<std::uintptr_t>(at_)) % alignment;
+    }
+    void add_block(std::size_t least) {
+        block_size_ = std::min(block_size_ * 2, kLargestBlock);
+        const std::size_t size = std::max(least, block_size_);
+        blocks_.push_back({static_cast<char*>(resource_.allocate(size, MAXIMUM_ALIGNOF)), size});
+    }
+
     static constexpr std::size_t kLargestBlock = 1024 * 1024;
-    ContextResource blocks_;
+    ContextResource resource_;
+    std::pmr::vector<Block> blocks_;
+    std::size_t used_ = 0;  // blocks, the one that `at_` is in among them
     std::size_t block_size_ = 4096;
     char* at_ = nullptr;
     std::size_t left_ = 0;
