@@ -93,6 +93,8 @@ class StoredNumber {
     void assign(const NumberView& number, std::pmr::memory_resource* resource);
     void release(std::pmr::memory_resource* resource);
     NumberView view() const;
+    // Whether it holds no memory of its own.
+    bool is_flat() const { return count_ <= kInline; }
 
   private:
     static constexpr std::uint32_t kInline = 8;

@@ -95,15 +95,34 @@ NumberView ExactSum::small_view(DigitBuffer& digits) const {
     const bool negative = whole < 0 || atto < 0;
     auto left = negative ? -static_cast<std::uint64_t>(whole) : static_cast<std::uint64_t>(whole);
     const auto fraction = static_cast<std::uint64_t>(negative ? -atto : atto);
-    std::int16_t all[10];
-    for (int i = 4; i >= 0; --i, left /= 10000)
+    // Four digits of base 10000 below the point, and a half.
+    constexpr int kPoint = 5;
+    constexpr int kDigits = 10;
+    std::int16_t all[kDigits];
+    int last = -1;  // the lowest digit that is not 0
+    int first = kPoint;
+    for (int i = kPoint - 1; left != 0; --i, left /= 10000) {
         all[i] = static_cast<std::int16_t>(left % 10000);
-    std::uint64_t scale = 100'000'000'000'000;
-    for (int i = 5; i < 9; ++i, scale /= 10000)
-        all[i] = static_cast<std::int16_t>(fraction / scale % 10000);
-    all[9] = static_cast<std::int16_t>(fraction % 100 * 100);
-    digits.assign(std::begin(all), std::end(all));
-    return normalise({.negative = negative, .weight = 4, .count = 10, .digits = digits.data()});
+        last = last < 0 && all[i] != 0 ? i : last;
+        first = i;
+    }
+    if (fraction != 0) {
+        std::uint64_t scale = 100'000'000'000'000;
+        for (int i = kPoint; i < kDigits - 1; ++i, scale /= 10000)
+            all[i] = static_cast<std::int16_t>(fraction / scale % 10000);
+        all[kDigits - 1] = static_cast<std::int16_t>(fraction % 100 * 100);
+        for (last = kDigits - 1; all[last] == 0;)
+            --last;
+        while (all[first] == 0)
+            ++first;
+    }
+    if (last < 0)
+        return {};
+    digits.assign(all + first, all + last + 1);
+    return {.negative = negative,
+            .weight = kPoint - 1 - first,
+            .count = static_cast<std::uint32_t>(last - first + 1),
+            .digits = digits.data()};
 }
 
 NumberView ExactSum::finite(DigitBuffer& digits) const {

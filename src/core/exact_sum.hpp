@@ -55,6 +55,10 @@ class ExactSum {
     }
 
     bool empty() const { return seen_ == 0; }
+    // Whether it holds no memory.
+    bool is_flat() const { return wide_ == nullptr; }
+    // Of a sum that was added to by add_product() alone.
+    bool is_zero() const { return whole_ == 0 && atto_ == 0; }
     std::uint8_t seen() const { return seen_; }
 
     // The sum of the finite inputs; its digits are in `digits`.

@@ -73,6 +73,10 @@ bool follows_from_sum(const RollupCell& cell, const NumberView& sum, std::int64_
         compare(cell.value_min.view(), sum) != 0 || compare(cell.value_max.view(), sum) != 0 ||
         compare(cell.last_value.view(), sum) != 0)
         return false;
+    ExactSum rest;
+    if (rest.add_product(cell.value_sum, start - cell.last_time) &&
+        rest.add_product(cell.value_time, 1))
+        return rest.is_zero();
     ShortDigits time(resource);
     ShortDigits product(resource);
     return compare(cell.value_time.total(time.digits),
@@ -231,6 +235,14 @@ void RollupCell::merge(const RollupCell& other, std::int64_t shift,
     if (other.empty())
         return;
     const bool first = empty();
+    if (first && other.is_flat()) {
+        const bool was_dirty = dirty;
+        *this = other;
+        dirty = was_dirty;
+        if (shift != 0)
+            add_product(value_time, other.value_sum, shift, resource);
+        return;
+    }
     add_count(event_count, other.event_count);
     digest.add(other.digest);
     add_sum(value_time, other.value_time, resource);
@@ -299,6 +311,8 @@ void release(HourCells& hours) {
 std::pmr::string encode_hours(const HourCells& hours, std::int64_t day,
                               std::pmr::memory_resource* resource) {
     std::pmr::string out(resource);
+    constexpr std::size_t kUsualHour = 32;  // most of one event take half of it
+    out.reserve(1 + hours.size() * kUsualHour);
     Packer packer(out);
     DigitBuffer digits(resource);
     packer.byte(kVersion);

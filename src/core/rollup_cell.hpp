@@ -36,6 +36,11 @@ struct RollupCell {
     // Whether nothing was added yet. A cell of corrections may count 0 events or fewer and still
     // not be empty.
     bool empty() const { return value_sum.empty(); }
+    // Whether a copy of its bytes is a cell of its own: it holds no memory.
+    bool is_flat() const {
+        return value_sum.is_flat() && value_time.is_flat() && value_min.is_flat() &&
+               value_max.is_flat() && last_value.is_flat();
+    }
 
     void add_event(const NumberView& value, std::int64_t time, std::int64_t id, std::int64_t origin,
                    std::pmr::memory_resource* resource);

@@ -143,6 +143,7 @@ struct DeltaAdder {
     LeftOut* left_out;
     MemoryContext context;
     std::pmr::unordered_set<std::string_view>* users;
+    std::string_view last_user;  // one of them; many deltas of one user lie together
     KeptDimensions* dimensions;
 };
 
@@ -158,18 +159,24 @@ DeltaAdder* make_adder(RollupTables* tables, LeftOut* left_out) {
     return adder;
 }
 
+// The user's bytes, kept with the tables.
+static std::string_view kept_user(DeltaAdder* adder, std::string_view user) {
+    const auto kept = adder->users->find(user);
+    if (kept != adder->users->end())
+        return *kept;
+    auto* bytes = static_cast<char*>(adder->tables->resource()->allocate(user.size() + 1, 1));
+    std::memcpy(bytes, user.data(), user.size());
+    return *adder->users->emplace(bytes, user.size()).first;
+}
+
 void add_passing_delta(DeltaAdder* adder, const DeltaColumns& delta) {
     const std::string_view user = text_view(delta.values[kUser]);
-    auto kept_user = adder->users->find(user);
-    if (kept_user == adder->users->end()) {
-        auto* bytes = static_cast<char*>(adder->tables->resource()->allocate(user.size() + 1, 1));
-        std::memcpy(bytes, user.data(), user.size());
-        kept_user = adder->users->emplace(bytes, user.size()).first;
-    }
+    if (user != adder->last_user || adder->last_user.data() == nullptr)
+        adder->last_user = kept_user(adder, user);
     Datum dimensions;
     Digest digest;
     TableCell& cell =
-        add_delta(adder->tables, adder->left_out, delta, *kept_user, &dimensions, &digest);
+        add_delta(adder->tables, adder->left_out, delta, adder->last_user, &dimensions, &digest);
     if (cell.dimensions != 0)
         return;
     const auto [kept, fresh] = adder->dimensions->try_emplace(digest);

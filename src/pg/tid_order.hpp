@@ -13,12 +13,12 @@ namespace meter::pg {
 
 // Sorts places of rows such that each page is visited once.
 inline void sort_by_page(ItemPointerData* tids, int count) {
-    std::sort(tids, tids + count, [](const ItemPointerData& a, const ItemPointerData& b) {
-        const BlockNumber left = ItemPointerGetBlockNumberNoCheck(&a);
-        const BlockNumber right = ItemPointerGetBlockNumberNoCheck(&b);
-        return left != right
-                   ? left < right
-                   : ItemPointerGetOffsetNumberNoCheck(&a) < ItemPointerGetOffsetNumberNoCheck(&b);
+    const auto place = [](const ItemPointerData& tid) {
+        return static_cast<uint64>(ItemPointerGetBlockNumberNoCheck(&tid)) << 16 |
+               ItemPointerGetOffsetNumberNoCheck(&tid);
+    };
+    std::sort(tids, tids + count, [&](const ItemPointerData& a, const ItemPointerData& b) {
+        return place(a) < place(b);
     });
 }
 
