@@ -87,17 +87,23 @@ std::uint64_t zigzag(std::int64_t value) {
     return static_cast<std::uint64_t>(value) << 1 ^ static_cast<std::uint64_t>(value >> 63);
 }
 
-// Writes the packed form.
+// Writes the packed form, by way of a buffer of its own, until it is flushed.
 class Packer {
   public:
     explicit Packer(std::pmr::string& out) : out_(out) {}
+    Packer(const Packer&) = delete;
+    Packer& operator=(const Packer&) = delete;
 
-    void byte(unsigned value) { out_.push_back(static_cast<char>(value)); }
+    void byte(unsigned value) {
+        make_room();
+        room_[used_++] = static_cast<char>(value);
+    }
     // Seven bits a byte, the lowest first; the highest bit says that more follow.
     void varint(std::uint64_t value) {
+        make_room();
         for (; value >= 0x80; value >>= 7)
-            byte(static_cast<unsigned>(value & 0x7F) | 0x80);
-        byte(static_cast<unsigned>(value));
+            room_[used_++] = static_cast<char>(value | 0x80);
+        room_[used_++] = static_cast<char>(value);
     }
     void integer(std::int64_t value) { varint(zigzag(value)); }
     // A digit as a varint has one byte or two, never more than it would have in fixed width.
@@ -112,9 +118,22 @@ class Packer {
         for (std::uint32_t i = 0; i < number.count; ++i)
             varint(static_cast<std::uint64_t>(number.digit(i)));
     }
+    void flush() {
+        out_.append(room_, used_);
+        used_ = 0;
+    }
 
   private:
+    // For one more varint.
+    void make_room() {
+        constexpr std::size_t kLongest = 10;
+        if (used_ > sizeof room_ - kLongest)
+            flush();
+    }
+
     std::pmr::string& out_;
+    std::size_t used_ = 0;
+    char room_[512];
 };
 
 // Writes an hour's cell.
@@ -311,8 +330,6 @@ void release(HourCells& hours) {
 std::pmr::string encode_hours(const HourCells& hours, std::int64_t day,
                               std::pmr::memory_resource* resource) {
     std::pmr::string out(resource);
-    constexpr std::size_t kUsualHour = 32;  // most of one event take half of it
-    out.reserve(1 + hours.size() * kUsualHour);
     Packer packer(out);
     DigitBuffer digits(resource);
     packer.byte(kVersion);
@@ -322,6 +339,7 @@ std::pmr::string encode_hours(const HourCells& hours, std::int64_t day,
         packer.byte(static_cast<unsigned>(hour.hour));
         encode_cell(packer, *hour.cell, day + hour.hour * kHourMicros, digits, resource);
     }
+    packer.flush();
     return out;
 }
 
