@@ -28,7 +28,7 @@ SELECT meter.grant_access('access_any_admin', 'admin');
 GRANT USAGE ON SCHEMA meter TO access_by_hand;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA meter TO access_by_hand;
 DO $$ BEGIN
-    EXECUTE format('GRANT %I TO access_member',
+    EXECUTE format('GRANT %s TO access_member',
                    (SELECT relowner::regrole FROM pg_class WHERE oid = 'meter.meter'::regclass));
 END $$;
 
