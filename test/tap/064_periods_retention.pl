@@ -17,7 +17,7 @@ use Differential::Events;
 use Differential::Random;
 use Differential::Time qw(literal month_start instant);
 
-my $steps = int(($ENV{METER_QUESTIONS} || 6_000) / 30);
+my $steps = int(($ENV{METER_QUESTIONS} || 4_000) / 30);
 my ($seed, $now) = ($ENV{METER_SEED} // '') =~ /^(\d+)\@(\d+)$/ ? ($1, $2) : ($ENV{METER_SEED} || int(Time::HiRes::time() * 1_000) % 1_000_000_007, time);
 diag("METER_SEED=$seed\@$now");
 $now *= 1_000_000;
