@@ -61,8 +61,7 @@ make_demo_database() {
 
 # In the process group of ours, so that it may read the terminal; and in the background, so that a
 # signal to us is heard. What an interrupt does there is psql's affair: it cancels a statement, and
-# psql hears it though we ignore it. A trap of ours would do as well, but for bash 5.2, where an
-# interrupt of wait may pass for the status of what is waited for.
+# psql hears it though we ignore it. What is ignored does not end wait either.
 open_prompt() {
     local status=0
     trap '' INT

@@ -1,9 +1,12 @@
 # A fold of several chunks: more deltas than are added up at a time. Exact, and in the memory of one chunk.
 use strict;
 use warnings;
+use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use lib "$FindBin::RealBin/../perl";
+use Meter::Memory qw(peak_of_session);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
@@ -24,7 +27,7 @@ $$;
 SQL
 
 # Folds all deltas in a session of its own; how many, and by how many kB the session's own memory has grown at the most.
-my $peak = q{(SELECT sum(CASE WHEN l ~ '^VmHWM' THEN 1 ELSE -1 END * substring(l FROM '\d+')::bigint) FROM regexp_split_to_table(pg_read_file('/proc/self/status'), '\n') AS l WHERE l ~ '^(VmHWM|RssShmem)')};
+my $peak = peak_of_session();
 sub fold
 {
 	my ($before, $folded, $after) = split /\n/, $node->safe_psql('postgres', "SELECT $peak;\nSELECT meter.fold();\nSELECT $peak;");

@@ -2,10 +2,13 @@
 # A large batch: bounded memory, a cancel request is heard at any point, and nothing is left behind.
 use strict;
 use warnings;
+use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes;
+use lib "$FindBin::RealBin/../perl";
+use Meter::Memory qw(peak_of_session);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
@@ -34,8 +37,7 @@ sub written
 	return $node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM meter.meter_event) + (SELECT count(*) FROM meter.event_key) + (SELECT count(*) FROM meter.rollup_pending)');
 }
 
-# kB of the backend's own memory, at the most so far: the peak without the shared part.
-my $peak = q{(SELECT sum(CASE WHEN l ~ '^VmHWM' THEN 1 ELSE -1 END * substring(l FROM '\d+')::bigint) FROM regexp_split_to_table(pg_read_file('/proc/self/status'), '\n') AS l WHERE l ~ '^(VmHWM|RssShmem)')};
+my $peak = peak_of_session();
 for my $form (sort keys %calls)
 {
 	my $call = "SELECT count(*) FROM batch, $calls{$form} AS r WHERE status = 'recorded'";
