@@ -8,6 +8,7 @@ extern "C" {
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/nbtree.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -120,6 +121,30 @@ inline IndexScanDesc begin_index_scan(Relation relation, Relation index, Snapsho
 inline void end_index_inserts(Relation index, IndexInfo* info) {
 #if PG_VERSION_NUM >= 170000
     index_insert_cleanup(index, info);
+#endif
+}
+
+// START_CRIT_SECTION() and END_CRIT_SECTION(), which count in a volatile variable by operators that
+// C++20 deprecates for those. An error in between is a PANIC.
+inline void begin_critical_section() {
+    CritSectionCount = CritSectionCount + 1;
+}
+
+inline void end_critical_section() {
+    Assert(CritSectionCount > 0);
+    CritSectionCount = CritSectionCount - 1;
+}
+
+// The leaf of a B-tree on which the key belongs, or the first of them, locked for writing. The
+// result is to be freed by _bt_freestack().
+inline BTStack find_btree_leaf(Relation index, Relation table, BTScanInsert key, Buffer* leaf) {
+#if PG_VERSION_NUM >= 170000
+    return _bt_search(index, table, key, leaf, BT_WRITE);
+#elif PG_VERSION_NUM >= 160000
+    return _bt_search(index, table, key, leaf, BT_WRITE, nullptr);
+#else
+    (void)table;
+    return _bt_search(index, key, leaf, BT_WRITE, nullptr);
 #endif
 }
 

@@ -270,14 +270,9 @@ bool claim_some(TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int 
             return false;
     }
     insert_rows(ledger, rows, nullptr);
-    int row = 0;
-    for (int i = 0; i < count; ++i) {
-        if (states[i] != KeyState::kFree)
-            continue;
-        if (!insert_key(ledger, rows, row++))
-            return false;
-        states[i] = KeyState::kClaimed;
-    }
+    if (!insert_keys(ledger, rows))
+        return false;
+    std::replace(states, states + count, KeyState::kFree, KeyState::kClaimed);
     return true;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pg/btree_writer.hpp"
 #include "pg/catalog.hpp"
 #include "pg/memory.hpp"
 #include "pg/settings.hpp"
@@ -339,6 +340,26 @@ bool insert_entry(const TableWriter& writer, int index, RowSet& rows, int row,
     return inserted;
 }
 
+// Enters the rows into an index, in the order given; false where a key may not be alone, the rows
+// after it then are not entered.
+bool insert_entries(const TableWriter& writer, int index, RowSet& rows, const int* order,
+                    IndexUniqueCheck check) {
+    if (is_own_btree(writer.indexes[index]))
+        return insert_in_order(
+                   writer.indexes[index], writer.relation, writer.index_infos[index],
+                   {rows.values, rows.nulls, writer.column_count, rows.tids, order, rows.count},
+                   check) == rows.count;
+    for (int i = 0; i < rows.count; ++i) {
+        if (i % 256 == 0)
+            CHECK_FOR_INTERRUPTS();
+        const bool alone =
+            insert_entry(writer, index, rows, order == nullptr ? i : order[i], check);
+        if (check != UNIQUE_CHECK_NO && !alone)
+            return false;
+    }
+    return true;
+}
+
 // What order_rows() sorts: the beginning of a row's key, to be compared as numbers.
 struct SortKey {
     static constexpr int kWords = 3;
@@ -452,18 +473,14 @@ void insert_rows(TableWriter& writer, RowSet& rows, const int* order) {
         const MemoryContext caller_context = MemoryContextSwitchTo(writer.scratch);
         const int* sorted =
             order_rows(writer, rows, info->ii_IndexAttrNumbers, info->ii_NumIndexKeyAttrs);
-        for (int i = 0; i < rows.count; ++i) {
-            if (i % 256 == 0)
-                CHECK_FOR_INTERRUPTS();
-            insert_entry(writer, index, rows, sorted[i], UNIQUE_CHECK_NO);
-        }
+        insert_entries(writer, index, rows, sorted, UNIQUE_CHECK_NO);
         MemoryContextSwitchTo(caller_context);
         MemoryContextReset(writer.scratch);
     }
 }
 
-bool insert_key(const TableWriter& writer, RowSet& rows, int row) {
-    return insert_entry(writer, writer.key_index, rows, row, UNIQUE_CHECK_PARTIAL);
+bool insert_keys(const TableWriter& writer, RowSet& rows) {
+    return insert_entries(writer, writer.key_index, rows, nullptr, UNIQUE_CHECK_PARTIAL);
 }
 
 bool insert_unless_taken(const TableWriter& writer, RowSet& rows, int row) {
@@ -472,7 +489,7 @@ bool insert_unless_taken(const TableWriter& writer, RowSet& rows, int row) {
     const TransactionId transaction = GetCurrentTransactionId();
     const uint32 token = SpeculativeInsertionLockAcquire(transaction);
     insert_heap_row(writer, rows, row, HEAP_INSERT_SPECULATIVE, token);
-    const bool inserted = insert_key(writer, rows, row);
+    const bool inserted = insert_entry(writer, writer.key_index, rows, row, UNIQUE_CHECK_PARTIAL);
     for (int index = 0; inserted && index < writer.index_count; ++index)
         if (is_kept_up(writer, index))
             insert_entry(writer, index, rows, row, UNIQUE_CHECK_NO);

@@ -79,9 +79,10 @@ bool is_plain_table(Relation relation, const TableShape& shape);
 // into each index in that index's order. The primary key's index is left to the caller.
 void insert_rows(TableWriter& writer, RowSet& rows, const int* order);
 
-// Enters row `row` into the primary key's index. False: there may be another row with its key, from
-// a transaction under way perhaps; the row is in the index all the same, and has to be rolled back.
-bool insert_key(const TableWriter& writer, RowSet& rows, int row);
+// Enters the rows, which come in its order, into the primary key's index. False: one may share its
+// key with another row, from a transaction under way perhaps; it is in the index all the same,
+// those after it are not, and all have to be rolled back.
+bool insert_keys(const TableWriter& writer, RowSet& rows);
 
 // Writes row `row` into table and indexes, unless there may be another row with its key, from a
 // transaction under way perhaps: then it returns false, and nobody ever sees the row.

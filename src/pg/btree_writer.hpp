@@ -1,0 +1,38 @@
+// Entering many rows into a B-tree in its order, a leaf page at a time.
+//
+// index_insert() goes down from the root for each row. Where the rows come in the order of the
+// index, one leaf often takes several: those are entered here under one lock on it. What is done to
+// a leaf, and its WAL record, is what _bt_insertonpg() of PostgreSQL's nbtinsert.c does for an
+// entry that fits. All else is left to index_insert(): full pages, duplicates in a unique index,
+// posting lists that would have to be split, entries of more than an eighth of a page, indexes that
+// are not in the format of PostgreSQL 12 and later.
+#pragma once
+
+#include "pg/compat.hpp"
+
+namespace meter::pg {
+
+// Whether the index is PostgreSQL's B-tree with PostgreSQL's own operator classes: those compare
+// without looking anything up, and may do so while a page is locked.
+bool is_own_btree(Relation index);
+
+// The rows to be entered: row i of `count` lies at tids[i], and has its columns from
+// values[i * column_count] on.
+struct BtreeRows {
+    const Datum* values;
+    const bool* nulls;
+    int column_count;
+    ItemPointerData* tids;
+    const int* order;  // the rows' numbers in the order of the index; nullptr: as they are
+    int count;
+};
+
+// Enters the rows into an index for which is_own_btree() is true; it and its table are open and
+// locked for writing. Fast as far as the rows come in the order of the index, right in any. Returns
+// how many were entered and are alone with their keys: all with UNIQUE_CHECK_NO. With
+// UNIQUE_CHECK_PARTIAL it ends at the first that may not be alone, which is in the index all the
+// same. Raises PostgreSQL errors.
+int insert_in_order(Relation index, Relation table, IndexInfo* info, const BtreeRows& rows,
+                    IndexUniqueCheck check);
+
+}  // namespace meter::pg

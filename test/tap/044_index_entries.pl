@@ -1,0 +1,125 @@
+# Batches enter their rows into B-trees by pages. The indexes then have what PostgreSQL's own insertions would
+# have put there, in its order: by amcheck, on the primary and on a standby that compares each page with the
+# primary's. Beside other batches, folds and vacuums, with indexes of someone's in other orders.
+use strict;
+use warnings;
+use FindBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use IPC::Run ();
+
+my $seed = $ENV{METER_SEED} // time;
+note("METER_SEED=$seed");
+
+my $primary = PostgreSQL::Test::Cluster->new('primary');
+$primary->init(extra => [ '--encoding=UTF8', '--locale=C.UTF-8' ], allows_streaming => 1);
+$primary->append_conf('postgresql.conf', "timezone = 'UTC'\nautovacuum = off\nlc_messages = 'C'\nshared_buffers = 64MB\nwal_consistency_checking = 'btree'\nmax_wal_size = 4GB\n");
+$primary->start;
+$primary->backup('copy');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'copy', has_streaming => 1);
+$standby->start;
+
+$primary->safe_psql('postgres', <<'SQL');
+CREATE EXTENSION meter;
+CREATE EXTENSION amcheck;
+SET client_min_messages = error;
+SELECT count(*) FROM meter.create_partitions(1, '2026-01-01');
+SELECT FROM unnest('{tokens,calls,seconds}'::text[]) AS e, meter.create_meter(e, dimensions => '{model}');
+-- Indexes in other orders than that of the rows: backwards, with nulls in front, by a locale, by jsonb, of included columns, and no B-tree.
+CREATE INDEX events_backwards ON meter.meter_event ("timestamp" DESC, user_id DESC);
+CREATE INDEX events_by_key ON meter.meter_event (idempotency NULLS FIRST, id);
+CREATE INDEX events_by_locale ON meter.meter_event (user_id COLLATE "C.utf8", value);
+CREATE INDEX events_by_dimensions ON meter.meter_event (dimensions);
+CREATE INDEX events_by_meter ON meter.meter_event (meter_id) INCLUDE (user_id, value);
+CREATE INDEX events_hashed ON meter.meter_event USING hash (user_id);
+CREATE INDEX events_by_block ON meter.meter_event USING brin ("timestamp");
+CREATE INDEX keys_by_time ON meter.event_key (event_timestamp DESC);
+CREATE INDEX deltas_by_time ON meter.rollup_pending (first_timestamp, last_timestamp NULLS FIRST);
+
+-- A batch of so many events: of few users or many, whose names begin alike, at few times or many; a key in three is one of any batch's.
+CREATE FUNCTION batch(amount int, tag text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    users int := 1 + random() ^ 3 * 3000;
+    seconds int := 1 + random() ^ 2 * 4000000;
+    names text[]; who text[]; quantities numeric[]; about jsonb[]; keys text[]; times timestamptz[];
+BEGIN
+    SELECT array_agg(('{tokens,calls,seconds}'::text[])[1 + i % 3]), array_agg(CASE WHEN i % 11 = 0 THEN repeat('n', 200) ELSE 'a user whose name is long ' END || (random() * users)::int),
+        array_agg((i % 7)::numeric / 4), array_agg(jsonb_build_object('model', 'm' || i % 5)),
+        array_agg(CASE i % 3 WHEN 0 THEN tag || i WHEN 1 THEN 'any' || (random() * 1000000)::int END),
+        array_agg(timestamptz '2026-01-03' + (random() * seconds)::int * interval '1 second')
+    INTO names, who, quantities, about, keys, times FROM generate_series(1, amount) AS i;
+    RETURN (SELECT count(*) FILTER (WHERE status = 'recorded') FROM meter.record_events(names, who, quantities, about, keys, times));
+END $$;
+-- Some batches, a transaction each.
+CREATE PROCEDURE batches(amount int, tag text) LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1..amount LOOP
+        PERFORM batch((CASE i % 4 WHEN 0 THEN 2 + random() * 20 WHEN 3 THEN 1000 ELSE random() * 300 END)::int, tag || '-' || i || '-');
+        IF i % 5 = 0 THEN ROLLBACK; ELSE COMMIT; END IF;
+    END LOOP;
+END $$;
+-- Every B-tree of meter's is in order, and has an entry for each row; their number.
+CREATE FUNCTION check_indexes() RETURNS bigint LANGUAGE sql AS $$
+SELECT count(bt_index_parent_check(c.oid, true, true)) FROM pg_class AS c JOIN pg_am AS a ON a.oid = c.relam
+WHERE c.relkind = 'i' AND a.amname = 'btree' AND c.relnamespace = 'meter'::regnamespace
+$$;
+-- The same where nothing may be written.
+CREATE FUNCTION look_at_indexes() RETURNS bigint LANGUAGE sql AS $$
+SELECT count(bt_index_check(c.oid, true)) FROM pg_class AS c JOIN pg_am AS a ON a.oid = c.relam
+WHERE c.relkind = 'i' AND a.amname = 'btree' AND c.relnamespace = 'meter'::regnamespace
+$$;
+SQL
+
+my $indexes = $primary->safe_psql('postgres', 'SELECT check_indexes()');
+cmp_ok($indexes, '>', 25, 'there are indexes to be looked at');
+
+# Four sessions record, one folds and vacuums.
+for my $round (1 .. 2)
+{
+	my @sessions;
+	for my $session (1 .. 4)
+	{
+		my $sql = sprintf("SELECT setseed(%s);\nCALL batches(12, '%s-%s');\n", (($seed * 7 + $round * 5 + $session) % 1000) / 1000, $round, $session);
+		push @sessions, IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $primary->connstr('postgres') ], '<', \$sql, '>', \my $out, '2>', \my $err);
+	}
+	for (1 .. 5)
+	{
+		$primary->safe_psql('postgres', $_) for 'SELECT meter.fold()', 'VACUUM meter.rollup_pending', 'DELETE FROM meter.meter_event_2026_01 WHERE id % 10 = 1', 'VACUUM meter.meter_event_2026_01, meter.event_key';
+	}
+	my $good = 0;
+	$good += $_->finish ? 1 : 0 for @sessions;
+	is($good, 4, "round $round: every batch is recorded");
+	is($primary->safe_psql('postgres', 'SELECT check_indexes()'), $indexes, "round $round: the indexes are in order");
+}
+
+# Rows are found by each index as they are without.
+sub found
+{
+	my ($by_index) = @_;
+	my $settings = $by_index ? 'SET enable_seqscan = off; SET enable_bitmapscan = off;' : 'SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off;';
+	return $primary->safe_psql('postgres', $settings . <<'SQL');
+SELECT count(*), sum(value) FROM meter.meter_event WHERE user_id = repeat('n', 200) || '1';
+SELECT count(*), count(DISTINCT user_id) FROM meter.meter_event WHERE user_id COLLATE "C.utf8" >= 'a user whose name is long 2';
+SELECT count(*) FROM meter.meter_event WHERE idempotency IS NULL;
+SELECT count(*) FROM meter.meter_event WHERE dimensions = '{"model": "m3"}';
+SELECT md5(string_agg("timestamp" || user_id, ',' ORDER BY "timestamp" DESC, user_id DESC)) FROM meter.meter_event WHERE "timestamp" < '2026-01-04';
+SELECT count(*) FROM meter.event_key WHERE event_timestamp < '2026-01-09';
+SQL
+}
+is(found(1), found(0), 'rows are found by the indexes');
+is($primary->safe_psql('postgres', 'SELECT count(*) - count(DISTINCT digest) FROM meter.event_key'), 0, 'no key is there twice');
+cmp_ok($primary->safe_psql('postgres', 'SELECT count(*) FROM meter.meter_event'), '>', 15_000, 'there are many events');
+
+# The standby would have stopped at a page that is not the primary's.
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('write'));
+is($standby->safe_psql('postgres', 'SELECT look_at_indexes()'), $indexes, 'the standby has the same indexes');
+
+# A server that dies has them as well.
+$primary->stop('immediate');
+$primary->start;
+is($primary->safe_psql('postgres', 'SELECT check_indexes()'), $indexes, 'so has the primary after a crash');
+$standby->stop;
+$primary->stop;
+done_testing();
