@@ -47,7 +47,7 @@ DECLARE
 BEGIN
     SELECT array_agg(('{tokens,calls,seconds}'::text[])[1 + i % 3]), array_agg(CASE WHEN i % 11 = 0 THEN repeat('n', 200) ELSE 'a user whose name is long ' END || (random() * users)::int),
         array_agg((i % 7)::numeric / 4), array_agg(jsonb_build_object('model', 'm' || i % 5)),
-        array_agg(CASE i % 3 WHEN 0 THEN tag || i WHEN 1 THEN 'any' || (random() * 1000000)::int END),
+        array_agg(CASE i % 3 WHEN 0 THEN tag || i WHEN 1 THEN 'any' || (random() * 300000)::int END),
         array_agg(timestamptz '2026-01-03' + (random() * seconds)::int * interval '1 second')
     INTO names, who, quantities, about, keys, times FROM generate_series(1, amount) AS i;
     RETURN (SELECT count(*) FILTER (WHERE status = 'recorded') FROM meter.record_events(names, who, quantities, about, keys, times));
@@ -58,6 +58,16 @@ BEGIN
     FOR i IN 1..amount LOOP
         PERFORM batch((CASE i % 4 WHEN 0 THEN 2 + random() * 20 WHEN 3 THEN 1000 ELSE random() * 300 END)::int, tag || '-' || i || '-');
         IF i % 5 = 0 THEN ROLLBACK; ELSE COMMIT; END IF;
+    END LOOP;
+END $$;
+-- Batches of a few users at the same times, in other months than those before.
+CREATE PROCEDURE crowded(amount int, tag text) LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1..amount LOOP
+        PERFORM count(*) FROM (SELECT array_agg('tokens'::text) AS names, array_agg('crowd ' || e % 3) AS who, array_agg(1::numeric) AS quantities,
+                array_agg(jsonb_build_object('model', 'm' || e % 50)) AS about, array_agg(timestamptz '2026-02-03' + (i + e % 5) * interval '1 second') AS times
+            FROM generate_series(1, 150) AS e) AS b, meter.record_events(names, who, quantities, about, NULL, times);
+        COMMIT;
     END LOOP;
 END $$;
 -- Every B-tree of meter's is in order, and has an entry for each row; their number.
@@ -93,6 +103,18 @@ for my $round (1 .. 2)
 	is($good, 4, "round $round: every batch is recorded");
 	is($primary->safe_psql('postgres', 'SELECT check_indexes()'), $indexes, "round $round: the indexes are in order");
 }
+
+# Many sessions on few leaves: while one waits for a leaf, another splits it.
+my @crowd;
+for my $session (1 .. 6)
+{
+	my $sql = "CALL crowded(60, '$session');\n";
+	push @crowd, IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $primary->connstr('postgres') ], '<', \$sql, '>', \my $out, '2>', \my $err);
+}
+my $good = 0;
+$good += $_->finish ? 1 : 0 for @crowd;
+is($good, 6, 'a crowd: every batch is recorded');
+is($primary->safe_psql('postgres', 'SELECT check_indexes()'), $indexes, 'a crowd: the indexes are in order');
 
 # Rows are found by each index as they are without.
 sub found
