@@ -45,7 +45,7 @@ DECLARE
     seconds int := 1 + random() ^ 2 * 4000000;
     names text[]; who text[]; quantities numeric[]; about jsonb[]; keys text[]; times timestamptz[];
 BEGIN
-    SELECT array_agg(('{tokens,calls,seconds}'::text[])[1 + i % 3]), array_agg(CASE WHEN i % 11 = 0 THEN repeat('n', 200) ELSE 'a user whose name is long ' END || (random() * users)::int),
+    SELECT array_agg(('{tokens,calls,seconds}'::text[])[1 + i % 3]), array_agg(CASE WHEN i % 3 = 1 THEN 'anyone' WHEN i % 11 = 0 THEN repeat('n', 200) ELSE 'a user whose name is long ' END || (random() * users)::int),
         array_agg((i % 7)::numeric / 4), array_agg(jsonb_build_object('model', 'm' || i % 5)),
         array_agg(CASE i % 3 WHEN 0 THEN tag || i WHEN 1 THEN 'any' || (random() * 300000)::int END),
         array_agg(timestamptz '2026-01-03' + (random() * seconds)::int * interval '1 second')
@@ -65,8 +65,8 @@ CREATE PROCEDURE crowded(amount int, tag text) LANGUAGE plpgsql AS $$
 BEGIN
     FOR i IN 1..amount LOOP
         PERFORM count(*) FROM (SELECT array_agg('tokens'::text) AS names, array_agg('crowd ' || e % 3) AS who, array_agg(1::numeric) AS quantities,
-                array_agg(jsonb_build_object('model', 'm' || e % 50)) AS about, array_agg(timestamptz '2026-02-03' + (i + e % 5) * interval '1 second') AS times
-            FROM generate_series(1, 150) AS e) AS b, meter.record_events(names, who, quantities, about, NULL, times);
+                array_agg(jsonb_build_object('model', 'm' || e % 50)) AS about, array_agg(timestamptz '2026-02-03' + (i + e % 40 * 10) * interval '1 second') AS times
+            FROM generate_series(1, 400) AS e) AS b, meter.record_events(names, who, quantities, about, NULL, times);
         COMMIT;
     END LOOP;
 END $$;
@@ -108,7 +108,7 @@ for my $round (1 .. 2)
 my @crowd;
 for my $session (1 .. 6)
 {
-	my $sql = "CALL crowded(60, '$session');\n";
+	my $sql = "CALL crowded(40, '$session');\n";
 	push @crowd, IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $primary->connstr('postgres') ], '<', \$sql, '>', \my $out, '2>', \my $err);
 }
 my $good = 0;
