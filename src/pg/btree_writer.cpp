@@ -85,13 +85,6 @@ BTPageOpaque opaque_of(Page page) {
     return reinterpret_cast<BTPageOpaque>(PageGetSpecialPointer(page));
 }
 
-// Whether the key at hand may belong on this locked page, but for what is left of it.
-bool reaches(const BtreeWriter& writer, Page page) {
-    const BTPageOpaque opaque = opaque_of(page);
-    return !P_IGNORE(opaque) &&
-           (P_RIGHTMOST(opaque) || _bt_compare(writer.index, writer.key, page, P_HIKEY) <= 0);
-}
-
 // Finds the leaf from the parent of the one before, if the key at hand belongs there or behind;
 // locks it for writing. InvalidBuffer: it is to be searched from the root. As in any descent, the
 // leaf may be split or given up until it is locked, which is seen by it. The first downlink of a
@@ -107,7 +100,9 @@ Buffer find_leaf_from_parent(BtreeWriter& writer) {
         return _bt_compare(writer.index, writer.key, page, static_cast<OffsetNumber>(offset)) > 0;
     };
     BlockNumber block = InvalidBlockNumber;
-    if (opaque_of(page)->btpo_level == 1 && reaches(writer, page) &&
+    if (opaque_of(page)->btpo_level == 1 && !P_IGNORE(opaque_of(page)) &&
+        (P_RIGHTMOST(opaque_of(page)) ||
+         _bt_compare(writer.index, writer.key, page, P_HIKEY) <= 0) &&
         at > P_FIRSTDATAKEY(opaque_of(page)) && at <= last && is_behind(at)) {
         // The last downlink that the key is behind, in steps that grow and then shrink.
         int step = 1;
@@ -125,7 +120,7 @@ Buffer find_leaf_from_parent(BtreeWriter& writer) {
         return InvalidBuffer;
     const Buffer leaf = _bt_getbuf(writer.index, block, BT_WRITE);
     const BTPageOpaque opaque = opaque_of(BufferGetPage(leaf));
-    if (P_ISLEAF(opaque) && !P_INCOMPLETE_SPLIT(opaque) && reaches(writer, BufferGetPage(leaf)))
+    if (P_ISLEAF(opaque) && !P_IGNORE(opaque) && !P_INCOMPLETE_SPLIT(opaque))
         return leaf;
     _bt_relbuf(writer.index, leaf);
     return InvalidBuffer;
