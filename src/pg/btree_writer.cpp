@@ -86,9 +86,9 @@ BTPageOpaque opaque_of(Page page) {
 }
 
 // Finds the leaf from the parent of the one before, if the key at hand belongs there or behind;
-// locks it for writing. InvalidBuffer: it is to be searched from the root. As in any descent, the
-// leaf may be split or given up until it is locked, which is seen by it. The first downlink of a
-// page has no key that would say whether ours comes behind.
+// locks it for writing. InvalidBuffer: it is to be searched from the root. The first downlink of a
+// page has no key that would say whether ours comes behind. As in any descent, the leaf may be
+// split until it is locked, and the key be beyond its high key: find_offset() sees that.
 Buffer find_leaf_from_parent(BtreeWriter& writer) {
     if (!BufferIsValid(writer.parent))
         return InvalidBuffer;
