@@ -19,8 +19,10 @@ struct BtreeWriter {
     IndexInfo* info;
     // What the rows are searched by: made of the first, and given the values of each.
     BTScanInsert key;
-    // The page above the leaf that was found last, pinned, and where it leads there: the next leaf
-    // is most often found from here, and not from the root.
+    // The page above the leaf that was found last, pinned once it is used, and where it leads
+    // there: the next leaf is most often found from here, and not from the root. The metapage:
+    // there is none.
+    BlockNumber parent_block;
     Buffer parent;
     OffsetNumber downlink;
     // The row at hand, if any, and its number.
@@ -69,6 +71,22 @@ void take_row(BtreeWriter& writer, const BtreeRows& rows, int number) {
     }
 }
 
+// Whether the row of that number has a value that is compressed when its entry is formed: that is
+// not to be waited for on a locked page.
+bool takes_long(const BtreeWriter& writer, const BtreeRows& rows, int number) {
+    constexpr Size kCompressed = BLCKSZ / 16;
+    const Size first =
+        static_cast<Size>(row_of(rows, number)) * static_cast<Size>(rows.column_count);
+    const TupleDesc descriptor = RelationGetDescr(writer.index);
+    for (int i = 0; i < writer.info->ii_NumIndexAttrs; ++i) {
+        const Size at = first + static_cast<Size>(writer.info->ii_IndexAttrNumbers[i]) - 1;
+        if (!rows.nulls[at] && TupleDescAttr(descriptor, i)->attlen == -1 &&
+            VARSIZE_ANY(DatumGetPointer(rows.values[at])) >= kCompressed)
+            return true;
+    }
+    return false;
+}
+
 // What nbtree keeps of an insertion under way, for the entry at hand.
 void take_up(const BtreeWriter& writer, BTInsertStateData& state) {
     state.itup = writer.entry;
@@ -90,8 +108,10 @@ BTPageOpaque opaque_of(Page page) {
 // page has no key that would say whether ours comes behind. As in any descent, the leaf may be
 // split until it is locked, and the key be beyond its high key: find_offset() sees that.
 Buffer find_leaf_from_parent(BtreeWriter& writer) {
-    if (!BufferIsValid(writer.parent))
+    if (writer.parent_block == BTREE_METAPAGE)
         return InvalidBuffer;
+    if (!BufferIsValid(writer.parent))
+        writer.parent = ReadBuffer(writer.index, writer.parent_block);
     _bt_lockbuf(writer.index, writer.parent, BT_READ);
     const Page page = BufferGetPage(writer.parent);
     const int last = PageGetMaxOffsetNumber(page);
@@ -130,6 +150,7 @@ void forget_parent(BtreeWriter& writer) {
     if (BufferIsValid(writer.parent))
         ReleaseBuffer(writer.parent);
     writer.parent = InvalidBuffer;
+    writer.parent_block = BTREE_METAPAGE;
 }
 
 // Finds the leaf where the key at hand belongs, or the first of them, and locks it for writing.
@@ -140,7 +161,7 @@ Buffer find_leaf(BtreeWriter& writer) {
     forget_parent(writer);
     const BTStack stack = find_btree_leaf(writer.index, writer.table, writer.key, &leaf);
     if (stack != nullptr) {
-        writer.parent = ReadBuffer(writer.index, stack->bts_blkno);
+        writer.parent_block = stack->bts_blkno;
         writer.downlink = stack->bts_offset;
         _bt_freestack(stack);
     }
@@ -230,7 +251,7 @@ int fill_leaf(BtreeWriter& writer, const BtreeRows& rows, int first, bool unique
     int entered = 0;
     while (at != InvalidOffsetNumber) {
         put_entry(writer, state, at);
-        if (first + ++entered == rows.count)
+        if (first + ++entered == rows.count || takes_long(writer, rows, first + entered))
             break;
         take_row(writer, rows, first + entered);
         if (!is_simple(writer, unique))
@@ -252,13 +273,18 @@ bool is_own_btree(Relation index) {
     if (index->rd_rel->relam != BTREE_AM_OID)
         return false;
     for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); ++i)
-        if (index->rd_opfamily[i] >= FirstNormalObjectId)
+        if (index->rd_opfamily[i] >= FirstNormalObjectId ||
+            index_getprocid(index, static_cast<AttrNumber>(i + 1), BTORDER_PROC) >=
+                FirstNormalObjectId)
             return false;
     return true;
 }
 
 int insert_in_order(Relation index, Relation table, IndexInfo* info, const BtreeRows& rows,
                     IndexUniqueCheck check) {
+    // A leaf that is given up before it is locked must not come back as another: pages are used
+    // again only once no transaction is left that might be on its way to them.
+    Assert(TransactionIdIsValid(GetTopTransactionIdIfAny()));
     BtreeWriter writer{};
     writer.index = index;
     writer.table = table;

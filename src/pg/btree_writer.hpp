@@ -12,8 +12,8 @@
 
 namespace meter::pg {
 
-// Whether the index is PostgreSQL's B-tree with PostgreSQL's own operator classes: those compare
-// without looking anything up, and may do so while a page is locked.
+// Whether the index is PostgreSQL's B-tree, and compares by functions of PostgreSQL's own alone:
+// those look no name up.
 bool is_own_btree(Relation index);
 
 // The rows to be entered: row i of `count` lies at tids[i], and has its columns from
@@ -31,7 +31,7 @@ struct BtreeRows {
 // locked for writing. Fast as far as the rows come in the order of the index, right in any. Returns
 // how many were entered and are alone with their keys: all with UNIQUE_CHECK_NO. With
 // UNIQUE_CHECK_PARTIAL it ends at the first that may not be alone, which is in the index all the
-// same. Raises PostgreSQL errors.
+// same. The transaction has written rows, so it has an id. Raises PostgreSQL errors.
 int insert_in_order(Relation index, Relation table, IndexInfo* info, const BtreeRows& rows,
                     IndexUniqueCheck check);
 

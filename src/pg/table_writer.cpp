@@ -316,7 +316,8 @@ bool has_own_code(Relation index, const IndexInfo* info) {
     for (int i = 0; i < info->ii_NumIndexKeyAttrs; ++i)
         if (index->rd_opfamily[i] >= FirstNormalObjectId)
             return true;
-    return index->rd_rel->relam >= FirstNormalObjectId;
+    return index->rd_rel->relam >= FirstNormalObjectId ||
+           (index->rd_rel->relam == BTREE_AM_OID && !is_own_btree(index));
 }
 
 // Enters a row into an index.
@@ -364,13 +365,13 @@ bool insert_entries(const TableWriter& writer, int index, RowSet& rows, const in
 struct SortKey {
     static constexpr int kWords = 3;
     uint64 words[kWords];
-    int row;
+    int number;  // where the row stood before
 
     bool operator<(const SortKey& other) const {
         for (int i = 0; i < kWords; ++i)
             if (words[i] != other.words[i])
                 return words[i] < other.words[i];
-        return row < other.row;
+        return number < other.number;
     }
 };
 
@@ -418,12 +419,13 @@ int append_key(unsigned char* out, int size, int room, Oid type, Datum value, bo
 }  // namespace
 
 int* order_rows(const TableWriter& writer, const RowSet& rows, const AttrNumber* columns,
-                int column_count) {
+                int column_count, const int* before) {
     constexpr int kRoom = static_cast<int>(sizeof(SortKey::words));
     const TupleDesc descriptor = RelationGetDescr(writer.relation);
     auto* keys = static_cast<SortKey*>(MemoryContextAllocHuge(
         CurrentMemoryContext, sizeof(SortKey) * static_cast<Size>(Max(rows.count, 1))));
-    for (int row = 0; row < rows.count; ++row) {
+    for (int number = 0; number < rows.count; ++number) {
+        const int row = before == nullptr ? number : before[number];
         unsigned char bytes[kRoom] = {};
         int size = 0;
         for (int i = 0; i < column_count && size < kRoom; ++i) {
@@ -433,16 +435,16 @@ int* order_rows(const TableWriter& writer, const RowSet& rows, const AttrNumber*
                 append_key(bytes, size, kRoom, TupleDescAttr(descriptor, columns[i] - 1)->atttypid,
                            rows.values[at], rows.nulls[at]);
         }
-        std::memcpy(keys[row].words, bytes, kRoom);
-        for (uint64& word : keys[row].words)
+        std::memcpy(keys[number].words, bytes, kRoom);
+        for (uint64& word : keys[number].words)
             word = __builtin_bswap64(word);
-        keys[row].row = row;
+        keys[number].number = number;
     }
     std::sort(keys, keys + rows.count);
     auto* order = static_cast<int*>(MemoryContextAllocHuge(
         CurrentMemoryContext, sizeof(int) * static_cast<Size>(Max(rows.count, 1))));
     for (int i = 0; i < rows.count; ++i)
-        order[i] = keys[i].row;
+        order[i] = before == nullptr ? keys[i].number : before[keys[i].number];
     pfree(keys);
     return order;
 }
@@ -472,7 +474,7 @@ void insert_rows(TableWriter& writer, RowSet& rows, const int* order) {
         const IndexInfo* info = writer.index_infos[index];
         const MemoryContext caller_context = MemoryContextSwitchTo(writer.scratch);
         const int* sorted =
-            order_rows(writer, rows, info->ii_IndexAttrNumbers, info->ii_NumIndexKeyAttrs);
+            order_rows(writer, rows, info->ii_IndexAttrNumbers, info->ii_NumIndexKeyAttrs, order);
         insert_entries(writer, index, rows, sorted, UNIQUE_CHECK_NO);
         MemoryContextSwitchTo(caller_context);
         MemoryContextReset(writer.scratch);

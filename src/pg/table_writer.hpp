@@ -92,8 +92,9 @@ bool insert_unless_taken(const TableWriter& writer, RowSet& rows, int row);
 void close_table(TableWriter* writer);
 
 // The rows' numbers in the order of the columns `columns`, as far as the first 24 bytes of their
-// values tell: to write side by side what lies side by side. In the current memory context.
+// values tell, and else as `before` has them (nullptr: as they are): to write side by side what
+// lies side by side. In the current memory context.
 int* order_rows(const TableWriter& writer, const RowSet& rows, const AttrNumber* columns,
-                int column_count);
+                int column_count, const int* before = nullptr);
 
 }  // namespace meter::pg

@@ -116,6 +116,21 @@ $good += $_->finish ? 1 : 0 for @crowd;
 is($good, 6, 'a crowd: every batch is recorded');
 is($primary->safe_psql('postgres', 'SELECT check_indexes()'), $indexes, 'a crowd: the indexes are in order');
 
+# Rows that lie side by side in an index are entered by pages: to go down from the root for each takes two pages a row or more.
+sub pages_visited
+{
+	return $primary->safe_psql('postgres', q{SELECT sum(idx_blks_read + idx_blks_hit) FROM pg_statio_all_indexes WHERE schemaname = 'meter' AND indexrelname ~ '^(meter_event_2026_02_(user|meter)_idx|rollup_pending_idx)$'});
+}
+my $before = pages_visited();
+$primary->safe_psql('postgres', <<'SQL');
+SELECT count(*) FROM meter.record_events(array_fill('tokens'::text, '{2000}'), array_fill('crowd 1'::text, '{2000}'), array_fill(1::numeric, '{2000}'), NULL, NULL,
+    (SELECT array_agg('2026-02-20'::timestamptz + i * interval '1 second') FROM generate_series(1, 2000) AS i));
+SQL
+my $visited = pages_visited() - $before;
+note("$visited pages");
+cmp_ok($visited, '>', 0, 'the pages visited are counted');
+cmp_ok($visited, '<', 1000, 'two thousand rows are entered into three indexes by pages');
+
 # Rows are found by each index as they are without.
 sub found
 {

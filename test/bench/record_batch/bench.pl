@@ -21,20 +21,21 @@ sub make {
 }
 
 # A session for each side, that stays: a client's does, and a new one pays for its first touch of
-# each page of the server's memory.
+# each page of the server's memory. So arrays and text, which are compared, come from one session.
 my %session;
 
 # Sends the batches one side's way. Returns the seconds it took, and of CPU.
 sub send_to {
     my ($side) = @_;
     my $call = $side eq 'fold' ? 'batches.fold()' : "batches.send('$side')";
-    unless ($session{$side}) {
+    my $of = $side eq 'text' ? 'ours' : $side;
+    unless ($session{$of}) {
         IPC::Open2::open2(my $out, my $in, 'psql', '-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1');
         $in->autoflush;
         print {$in} "SET application_name = 'background';\n";
-        $session{$side} = [ $in, $out ];
+        $session{$of} = [ $in, $out ];
     }
-    my ($in, $out) = @{ $session{$side} };
+    my ($in, $out) = @{ $session{$of} };
     print {$in} "TRUNCATE batches.result;\nCALL $call;\nSELECT wall || ' ' || cpu FROM batches.result;\n";
     my ($wall, $cpu) = split ' ', readline($out) // die "$call failed\n";
     return { wall => $wall, cpu => $cpu };
