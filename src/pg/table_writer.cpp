@@ -313,11 +313,12 @@ void insert_heap(TableWriter& writer, RowSet& rows, const int* order) {
 
 // Whether an index of someone's compares its keys by other functions than PostgreSQL's own.
 bool has_own_code(Relation index, const IndexInfo* info) {
+    if (index->rd_rel->relam == BTREE_AM_OID)
+        return !is_own_btree(index);
     for (int i = 0; i < info->ii_NumIndexKeyAttrs; ++i)
         if (index->rd_opfamily[i] >= FirstNormalObjectId)
             return true;
-    return index->rd_rel->relam >= FirstNormalObjectId ||
-           (index->rd_rel->relam == BTREE_AM_OID && !is_own_btree(index));
+    return index->rd_rel->relam >= FirstNormalObjectId;
 }
 
 // Enters a row into an index.
