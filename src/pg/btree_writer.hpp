@@ -12,10 +12,6 @@
 
 namespace meter::pg {
 
-// Whether the index is PostgreSQL's B-tree, and compares by functions of PostgreSQL's own alone:
-// those look no name up.
-bool is_own_btree(Relation index);
-
 // The rows to be entered: row i of `count` lies at tids[i], and has its columns from
 // values[i * column_count] on.
 struct BtreeRows {

@@ -135,16 +135,27 @@ inline void end_critical_section() {
     CritSectionCount = CritSectionCount - 1;
 }
 
-// The leaf of a B-tree on which the key belongs, or the first of them, locked for writing. The
-// result is to be freed by _bt_freestack().
-inline BTStack find_btree_leaf(Relation index, Relation table, BTScanInsert key, Buffer* leaf) {
+// The leaf of a B-tree on which the key belongs, or the first of them, locked for BT_READ or
+// BT_WRITE. The result is to be freed by _bt_freestack(); nullptr: the leaf is the root.
+inline BTStack find_btree_leaf(Relation index, Relation table, BTScanInsert key, Buffer* leaf,
+                               int access) {
 #if PG_VERSION_NUM >= 170000
-    return _bt_search(index, table, key, leaf, BT_WRITE);
+    return _bt_search(index, table, key, leaf, access);
 #elif PG_VERSION_NUM >= 160000
-    return _bt_search(index, table, key, leaf, BT_WRITE, nullptr);
+    return _bt_search(index, table, key, leaf, access, nullptr);
 #else
     (void)table;
-    return _bt_search(index, key, leaf, BT_WRITE, nullptr);
+    return _bt_search(index, key, leaf, access, nullptr);
+#endif
+}
+
+// The root of a B-tree, locked for BT_READ; InvalidBuffer: the tree is empty.
+inline Buffer btree_root(Relation index, Relation table) {
+#if PG_VERSION_NUM >= 160000
+    return _bt_getroot(index, table, BT_READ);
+#else
+    (void)table;
+    return _bt_getroot(index, BT_READ);
 #endif
 }
 

@@ -6,6 +6,7 @@
 #include "pg/catalog.hpp"
 #include "pg/cells.hpp"
 #include "pg/guard.hpp"
+#include "pg/key_probe.hpp"
 #include "pg/memory.hpp"
 #include "pg/spi.hpp"
 #include "pg/table_writer.hpp"
@@ -152,13 +153,11 @@ bool claim_by_sql(const LedgerEntry& mine, LedgerEntry* taken) {
     }
 }
 
-enum { kDigest, kFingerprint, kEventId, kEventTime, kColumns };
-
-constexpr TableShape::Column kKeyColumns[kColumns] = {{"digest", UUIDOID},
-                                                      {"fingerprint", INT8OID},
-                                                      {"event_id", INT8OID},
-                                                      {"event_timestamp", TIMESTAMPTZOID}};
-constexpr TableShape kKeyShape = {kKeyColumns, kColumns, {kDigest + 1}, false};
+constexpr TableShape::Column kKeyColumns[kKeyColumnCount] = {{"digest", UUIDOID},
+                                                             {"fingerprint", INT8OID},
+                                                             {"event_id", INT8OID},
+                                                             {"event_timestamp", TIMESTAMPTZOID}};
+constexpr TableShape kKeyShape = {kKeyColumns, kKeyColumnCount, {kKeyDigest + 1}, false};
 
 // The ledger, if it can be read and written without SQL. Not under one snapshot for the whole
 // transaction: what others committed since is then an error, not a duplicate.
@@ -168,58 +167,11 @@ TableWriter* open_ledger() {
                : nullptr;
 }
 
-// A look at the ledger's index, for one key after the other.
-struct Probe {
-    IndexScanDesc scan;
-    ScanKeyData key;
-    TupleTableSlot* slot;
-    SnapshotData snapshot;
-};
-
-Probe* begin_probe(const TableWriter& ledger) {
-    auto* probe = static_cast<Probe*>(palloc0(sizeof(Probe)));
-    // It sees what is committed, what this transaction did, and what others are about to do.
-    InitDirtySnapshot(probe->snapshot);
-    ScanKeyInit(&probe->key, 1, BTEqualStrategyNumber, F_UUID_EQ, static_cast<Datum>(0));
-    probe->slot = table_slot_create(ledger.relation, nullptr);
-    probe->scan =
-        begin_index_scan(ledger.relation, ledger.indexes[ledger.key_index], &probe->snapshot, 1);
-    return probe;
-}
-
-// Who has the key, if anyone. Where several rows say so, all but the one that stands are about to
-// give way to it.
-KeyState look_up(Probe* probe, const Digest& digest, LedgerEntry* taken) {
-    probe->key.sk_argument = uuid_datum(digest);
-    index_rescan(probe->scan, &probe->key, 1, nullptr, 0);
+KeyState look_up_one(const TableWriter& ledger, const LedgerEntry& mine, LedgerEntry* taken) {
+    KeyProbe probe;
+    begin_probe(probe, ledger);
     KeyState state = KeyState::kFree;
-    while (state != KeyState::kTaken &&
-           index_getnext_slot(probe->scan, ForwardScanDirection, probe->slot)) {
-        if (TransactionIdIsValid(probe->snapshot.xmin) ||
-            TransactionIdIsValid(probe->snapshot.xmax)) {
-            state = KeyState::kContested;
-            continue;
-        }
-        slot_getallattrs(probe->slot);
-        const Datum* values = probe->slot->tts_values;
-        *taken = {digest, DatumGetInt64(values[kFingerprint]), DatumGetInt64(values[kEventId]),
-                  DatumGetTimestampTz(values[kEventTime])};
-        state = KeyState::kTaken;
-    }
-    ExecClearTuple(probe->slot);
-    return state;
-}
-
-void end_probe(Probe* probe) {
-    index_endscan(probe->scan);
-    ExecDropSingleTupleTableSlot(probe->slot);
-    pfree(probe);
-}
-
-// The same for one key.
-KeyState look_up_one(const TableWriter& ledger, const Digest& digest, LedgerEntry* taken) {
-    Probe* probe = begin_probe(ledger);
-    const KeyState state = look_up(probe, digest, taken);
+    look_up(probe, &mine, 1, &state, taken);
     end_probe(probe);
     return state;
 }
@@ -230,15 +182,15 @@ KeyState look_up_one(const TableWriter& ledger, const Digest& digest, LedgerEntr
 // of each batch: it may be sent again as a whole.
 int keys_to_look_at = 0;
 constexpr int kWary = 1024;
-constexpr int kAtHand = 64;
+constexpr int kAtHand = KeyProbe::kAtATime;
 
 void fill_row(RowSet& rows, int row, const LedgerEntry& entry) {
-    const Size at = static_cast<Size>(row) * kColumns;
-    rows.values[at + kDigest] = uuid_datum(entry.digest);
-    rows.values[at + kFingerprint] = Int64GetDatum(entry.fingerprint);
-    rows.values[at + kEventId] = Int64GetDatum(entry.event_id);
-    rows.values[at + kEventTime] = TimestampTzGetDatum(entry.event_time);
-    std::memset(rows.nulls + at, 0, kColumns * sizeof(bool));
+    const Size at = static_cast<Size>(row) * kKeyColumnCount;
+    rows.values[at + kKeyDigest] = uuid_datum(entry.digest);
+    rows.values[at + kKeyFingerprint] = Int64GetDatum(entry.fingerprint);
+    rows.values[at + kKeyEventId] = Int64GetDatum(entry.event_id);
+    rows.values[at + kKeyEventTime] = TimestampTzGetDatum(entry.event_time);
+    std::memset(rows.nulls + at, 0, kKeyColumnCount * sizeof(bool));
 }
 
 // Whether to look first, for the next keys.
@@ -253,14 +205,15 @@ bool look_at_next(int count) {
 // pages of the index in which they were not found are then at hand where they are to go. `rows` has
 // room for all. False: a key is contested, or is found to be taken without having been looked at;
 // what was written has to be rolled back.
-bool claim_some(TableWriter& ledger, Probe* probe, const LedgerEntry* mine, int count, bool looked,
-                KeyState* states, LedgerEntry* taken, RowSet& rows) {
+bool claim_some(TableWriter& ledger, KeyProbe& probe, const LedgerEntry* mine, int count,
+                bool looked, KeyState* states, LedgerEntry* taken, RowSet& rows) {
     const bool look = !looked && look_at_next(count);
+    if (look)
+        look_up(probe, mine, count, states, taken);
     rows.count = 0;
     for (int i = 0; i < count; ++i) {
         if (states[i] == KeyState::kTaken)
             continue;
-        states[i] = look ? look_up(probe, mine[i].digest, &taken[i]) : KeyState::kFree;
         if (states[i] == KeyState::kFree)
             fill_row(rows, rows.count++, mine[i]);
         else
@@ -288,7 +241,8 @@ bool claim_directly(const LedgerEntry* mine, int count, int looked, KeyState* st
             TableWriter* ledger = open_ledger();
             if (ledger == nullptr)
                 return false;
-            Probe* probe = begin_probe(*ledger);
+            KeyProbe probe;
+            begin_probe(probe, *ledger);
             RowSet rows = make_rows(*ledger, kAtHand);
             bool good = true;
             for (int i = 0; good && i < count; i += kAtHand) {
@@ -331,13 +285,13 @@ bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
     TableWriter* ledger = open_ledger();
     if (ledger == nullptr)
         return claim_by_sql(mine, taken);
-    KeyState state = look_at_next(1) ? look_up_one(*ledger, mine.digest, taken) : KeyState::kFree;
+    KeyState state = look_at_next(1) ? look_up_one(*ledger, mine, taken) : KeyState::kFree;
     if (state == KeyState::kFree) {
         RowSet rows = make_rows(*ledger, 1);
         fill_row(rows, 0, mine);
         rows.count = 1;
         state = insert_unless_taken(*ledger, rows, 0) ? KeyState::kClaimed
-                                                      : look_up_one(*ledger, mine.digest, taken);
+                                                      : look_up_one(*ledger, mine, taken);
     }
     if (state != KeyState::kClaimed)
         keys_to_look_at = kWary;
@@ -350,7 +304,7 @@ bool find_key_directly(const Digest& digest, LedgerEntry* taken) {
     TableWriter* ledger = open_ledger();
     if (ledger == nullptr)
         return false;
-    const KeyState state = look_up_one(*ledger, digest, taken);
+    const KeyState state = look_up_one(*ledger, LedgerEntry{digest, 0, 0, 0}, taken);
     close_table(ledger);
     return state == KeyState::kTaken;
 }
@@ -361,19 +315,20 @@ int find_taken_keys(const LedgerEntry* mine, int count, KeyState* states, Ledger
     TableWriter* ledger = open_ledger();
     if (ledger == nullptr)
         return 0;
-    Probe* probe = begin_probe(*ledger);
+    KeyProbe probe;
+    begin_probe(probe, *ledger);
     int looked = 0;
     int found = 0;
     // Only while most are taken: a key that is free had better be looked for where it is claimed,
     // and its page of the index is at hand then.
     while (looked < count && found * 2 >= looked) {
         CHECK_FOR_INTERRUPTS();
-        const int end = Min(looked + kAtHand, count);
-        for (; looked < end; ++looked)
-            if (look_up(probe, mine[looked].digest, &taken[looked]) == KeyState::kTaken) {
-                states[looked] = KeyState::kTaken;
-                ++found;
-            }
+        const int some = Min(kAtHand, count - looked);
+        KeyState* const first = states + looked;
+        look_up(probe, mine + looked, some, first, taken + looked);
+        found += static_cast<int>(std::count(first, first + some, KeyState::kTaken));
+        std::replace(first, first + some, KeyState::kContested, KeyState::kFree);
+        looked += some;
     }
     keys_to_look_at = found > 0 ? kWary : Max(keys_to_look_at - looked, 0);
     end_probe(probe);

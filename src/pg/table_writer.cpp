@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pg/btree_leaves.hpp"
 #include "pg/btree_writer.hpp"
 #include "pg/catalog.hpp"
 #include "pg/memory.hpp"
@@ -311,29 +312,34 @@ void insert_heap(TableWriter& writer, RowSet& rows, const int* order) {
     }
 }
 
-// Whether an index of someone's compares its keys by other functions than PostgreSQL's own.
+// Whether an index, for which is_own_btree() is false, calls code that is not PostgreSQL's.
 bool has_own_code(Relation index, const IndexInfo* info) {
-    if (index->rd_rel->relam == BTREE_AM_OID)
-        return !is_own_btree(index);
+    if (index->rd_rel->relam == BTREE_AM_OID || index->rd_rel->relam >= FirstNormalObjectId)
+        return true;
     for (int i = 0; i < info->ii_NumIndexKeyAttrs; ++i)
         if (index->rd_opfamily[i] >= FirstNormalObjectId)
             return true;
-    return index->rd_rel->relam >= FirstNormalObjectId;
+    return false;
 }
 
 // Enters a row into an index.
 bool insert_entry(const TableWriter& writer, int index, RowSet& rows, int row,
                   IndexUniqueCheck check) {
+    const Relation relation = writer.indexes[index];
+    const Size start = static_cast<Size>(row) * static_cast<Size>(writer.column_count);
+    if (is_own_btree(relation))
+        return insert_in_order(relation, writer.relation, writer.index_infos[index],
+                               {rows.values + start, rows.nulls + start, writer.column_count,
+                                rows.tids + row, nullptr, 1},
+                               check) == 1;
     Datum values[INDEX_MAX_KEYS];
     bool nulls[INDEX_MAX_KEYS];
     IndexInfo* const info = writer.index_infos[index];
-    const Size first = static_cast<Size>(row) * static_cast<Size>(writer.column_count);
     for (int i = 0; i < info->ii_NumIndexAttrs; ++i) {
-        const Size at = first + static_cast<Size>(info->ii_IndexAttrNumbers[i]) - 1;
+        const Size at = start + static_cast<Size>(info->ii_IndexAttrNumbers[i]) - 1;
         values[i] = rows.values[at];
         nulls[i] = rows.nulls[at];
     }
-    const Relation relation = writer.indexes[index];
     // Code that is not PostgreSQL's may look names up.
     const int search_path = has_own_code(relation, info) ? pin_search_path() : kNotPushed;
     const bool inserted =
