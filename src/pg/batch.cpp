@@ -6,6 +6,7 @@
 
 #include "pg/batch_limits.hpp"
 #include "pg/event.hpp"
+#include "pg/event_ids.hpp"
 #include "pg/ledger.hpp"
 #include "pg/memory.hpp"
 #include "pg/values.hpp"
@@ -123,11 +124,15 @@ void assign_ids(Batch& batch, const Keys& keys) {
         for (std::size_t at = keys.starts[i] + (keys.states[i] == KeyState::kTaken ? 0 : 1);
              at < keys.starts[i + 1]; ++at)
             batch.item(keys.items[at].index).status = ItemStatus::kDuplicate;
+    int64 count = 0;
+    for (std::size_t i = 0; i < batch.size(); ++i)
+        count += batch.item(i).status == ItemStatus::kRecorded ? 1 : 0;
+    int64 next = count > 1 ? take_event_ids(count) : 0;
     for (std::size_t i = 0; i < batch.size(); ++i) {
         if (i % 1024 == 0)
             CHECK_FOR_INTERRUPTS();
         if (batch.item(i).status == ItemStatus::kRecorded)
-            batch.item(i).event_id = next_event_id();
+            batch.item(i).event_id = next > 0 ? next++ : next_event_id();
     }
     for (int i = 0; i < keys.digests; ++i)
         keys.entries[i].event_id = batch.item(keys.items[keys.starts[i]].index).event_id;

@@ -12,6 +12,7 @@ extern "C" {
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "commands/sequence.h"
 #include "commands/vacuum.h"
 #include "executor/executor.h"
 #include "fmgr.h"
@@ -157,6 +158,17 @@ inline Buffer btree_root(Relation index, Relation table) {
     (void)table;
     return _bt_getroot(index, BT_READ);
 #endif
+}
+
+// The head of a WAL record about a sequence.
+inline xl_seq_rec sequence_record(Relation sequence) {
+    xl_seq_rec record;
+#if PG_VERSION_NUM >= 160000
+    record.locator = sequence->rd_locator;
+#else
+    record.node = sequence->rd_node;
+#endif
+    return record;
 }
 
 // The indexes that need an entry for a row that was written over another. Since 16, a heap-only

@@ -15,6 +15,7 @@
 #include "pg/cells.hpp"
 #include "pg/delta.hpp"
 #include "pg/event.hpp"
+#include "pg/event_ids.hpp"
 #include "pg/event_query.hpp"
 #include "pg/guard.hpp"
 #include "pg/ledger.hpp"

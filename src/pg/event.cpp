@@ -17,7 +17,6 @@
 extern "C" {
 #include "access/table.h"
 #include "access/xact.h"
-#include "commands/sequence.h"
 #include "storage/lmgr.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
@@ -84,10 +83,6 @@ void check_declared(const MeterDefinition& definition, std::string_view canonica
                             quote_for_message(name),
                         {}, "Declare it with meter.add_dimension, or put it into metadata.");
     });
-}
-
-int64 next_event_id() {
-    return nextval_internal(relations().event_id_seq, false);
 }
 
 int64 now_unix_micros() {

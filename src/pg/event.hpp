@@ -35,9 +35,6 @@ const MeterDefinition& meter_for_recording(std::string_view org, int32 id);
 // Throws meter::Error where `canonical` has a dimension that the meter does not declare.
 void check_declared(const MeterDefinition& definition, std::string_view canonical);
 
-// The next event id.
-int64 next_event_id();
-
 // When the running statement started, which is what bounds an event's timestamp.
 int64 now_unix_micros();
 

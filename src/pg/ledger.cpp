@@ -183,6 +183,7 @@ KeyState look_up_one(const TableWriter& ledger, const LedgerEntry& mine, LedgerE
 int keys_to_look_at = 0;
 constexpr int kWary = 1024;
 constexpr int kAtHand = KeyProbe::kAtATime;
+constexpr int kUnseen = 1024;
 
 void fill_row(RowSet& rows, int row, const LedgerEntry& entry) {
     const Size at = static_cast<Size>(row) * kKeyColumnCount;
@@ -201,10 +202,9 @@ bool look_at_next(int count) {
     return true;
 }
 
-// Claims the keys that are free by writing their rows, in order. At most kAtHand at a time: the
-// pages of the index in which they were not found are then at hand where they are to go. `rows` has
-// room for all. False: a key is contested, or is found to be taken without having been looked at;
-// what was written has to be rolled back.
+// Claims the keys that are free by writing their rows, in order. `rows` has room for all. False: a
+// key is contested, or is found to be taken without having been looked at; what was written has to
+// be rolled back.
 bool claim_some(TableWriter& ledger, KeyProbe& probe, const LedgerEntry* mine, int count,
                 bool looked, KeyState* states, LedgerEntry* taken, RowSet& rows) {
     const bool look = !looked && look_at_next(count);
@@ -243,11 +243,14 @@ bool claim_directly(const LedgerEntry* mine, int count, int looked, KeyState* st
                 return false;
             KeyProbe probe;
             begin_probe(probe, *ledger);
-            RowSet rows = make_rows(*ledger, kAtHand);
+            RowSet rows = make_rows(*ledger, Min(kUnseen, count));
             bool good = true;
-            for (int i = 0; good && i < count; i += kAtHand) {
+            int some = 0;
+            for (int i = 0; good && i < count; i += some) {
                 CHECK_FOR_INTERRUPTS();
-                const int some = Min(kAtHand, count - i);
+                // Where keys are looked for, the pages of the index in which they were not found
+                // are at hand for them if they are few.
+                some = Min(i < looked || keys_to_look_at > 0 ? kAtHand : kUnseen, count - i);
                 good = claim_some(*ledger, probe, mine + i, some, i + some <= looked, states + i,
                                   taken + i, rows);
             }

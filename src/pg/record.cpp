@@ -8,6 +8,7 @@
 #include "pg/caller.hpp"
 #include "pg/dimension_cache.hpp"
 #include "pg/event.hpp"
+#include "pg/event_ids.hpp"
 #include "pg/guard.hpp"
 #include "pg/ledger.hpp"
 #include "pg/limit_usage.hpp"

@@ -447,7 +447,9 @@ int* order_rows(const TableWriter& writer, const RowSet& rows, const AttrNumber*
             word = __builtin_bswap64(word);
         keys[number].number = number;
     }
-    std::sort(keys, keys + rows.count);
+    // `before` may have them in this order.
+    if (!std::is_sorted(keys, keys + rows.count))
+        std::sort(keys, keys + rows.count);
     auto* order = static_cast<int*>(MemoryContextAllocHuge(
         CurrentMemoryContext, sizeof(int) * static_cast<Size>(Max(rows.count, 1))));
     for (int i = 0; i < rows.count; ++i)

@@ -51,6 +51,28 @@ SQL
 cmp_ok($node->safe_psql('postgres', $record->('lost')), '>', 501, 'what was lost is recorded when it comes again, with a new id');
 $node->safe_psql('postgres', "DELETE FROM meter.meter_event WHERE user_id = 'batch' OR idempotency = 'lost'; TRUNCATE meter.event_key; TRUNCATE meter.meter_event");
 
+# The ids of a batch are never given again: neither those for which the sequence was logged, nor those
+# logged ahead, nor those after a checkpoint, for which it has to be logged anew.
+sub record_batch
+{
+	my ($amount) = @_;
+	return $node->safe_psql('postgres', "SELECT max(event_id) FROM meter.record_events(array_fill('tokens'::text, '{$amount}'), array_fill('batch'::text, '{$amount}'), NULL, NULL, NULL, NULL)");
+}
+for my $case ([ 'logged', 100 ], [ 'logged ahead', 100, 20 ], [ 'after a checkpoint', 100, 'CHECKPOINT', 20 ])
+{
+	my ($name, @steps) = @$case;
+	my $last;
+	for my $step (@steps)
+	{
+		if ($step eq 'CHECKPOINT') { $node->safe_psql('postgres', $step) }
+		else { $last = record_batch($step) }
+	}
+	$node->stop('immediate');
+	$node->start;
+	cmp_ok($node->safe_psql('postgres', "SELECT nextval('meter.meter_event_id_seq')"), '>', $last, "$name: no id is given twice");
+}
+$node->safe_psql('postgres', "DELETE FROM meter.meter_event WHERE user_id = 'batch'; TRUNCATE meter.event_key; TRUNCATE meter.meter_event");
+
 # --- prepared transactions
 
 $node->safe_psql('postgres', 'BEGIN; ' . $record->('p1') . "; SELECT meter.record_event('tokens', 'ann', 1); PREPARE TRANSACTION 'one'");
