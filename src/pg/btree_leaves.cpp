@@ -40,12 +40,24 @@ int32 compare_numbers(Number a, Number b) {
 }
 
 // The next column of an index entry, and `at` moved behind it.
-template <typename Value>
-Value next_value(const char*& at) {
-    at = reinterpret_cast<const char*>(TYPEALIGN(sizeof(Value), at));
-    const Value value = *reinterpret_cast<const Value*>(at);
-    at += sizeof(Value);
+int32 next_int4(const char*& at) {
+    at = reinterpret_cast<const char*>(INTALIGN(at));
+    const int32 value = *reinterpret_cast<const int32*>(at);
+    at += sizeof value;
     return value;
+}
+
+int64 next_int8(const char*& at) {
+    at = reinterpret_cast<const char*>(DOUBLEALIGN(at));
+    int64 value;
+    std::memcpy(&value, at, sizeof value);
+    at += sizeof value;
+    return value;
+}
+
+// Whether a text lies there as it is.
+bool is_plain_text(const struct varlena* text) {
+    return !VARATT_IS_EXTERNAL(text) && !VARATT_IS_COMPRESSED(text);
 }
 
 // Compares the columns of the key with those of an entry that has no nulls. Zero: they are equal,
@@ -59,10 +71,10 @@ int32 compare_columns(const LeafFinder& finder, IndexTuple entry) {
         const Datum value = key->scankeys[i].sk_argument;
         switch (finder.comparisons[i]) {
             case Comparison::kInt4:
-                compared = compare_numbers(DatumGetInt32(value), next_value<int32>(at));
+                compared = compare_numbers(DatumGetInt32(value), next_int4(at));
                 break;
             case Comparison::kInt8:
-                compared = compare_numbers(DatumGetInt64(value), next_value<int64>(at));
+                compared = compare_numbers(DatumGetInt64(value), next_int8(at));
                 break;
             case Comparison::kUuid:
                 compared = std::memcmp(DatumGetPointer(value), at, UUID_LEN);
@@ -74,8 +86,7 @@ int32 compare_columns(const LeafFinder& finder, IndexTuple entry) {
                 if (*at == 0)
                     at = reinterpret_cast<const char*>(INTALIGN(at));
                 const auto* other = reinterpret_cast<const struct varlena*>(at);
-                if ((VARATT_IS_EXTENDED(mine) && !VARATT_IS_SHORT(mine)) ||
-                    (VARATT_IS_EXTENDED(other) && !VARATT_IS_SHORT(other)))
+                if (!is_plain_text(mine) || !is_plain_text(other))
                     return 0;
                 const Size length = VARSIZE_ANY_EXHDR(mine);
                 const Size other_length = VARSIZE_ANY_EXHDR(other);

@@ -54,15 +54,15 @@ inline void set_column(LeafFinder& finder, int column, Datum value, bool is_null
     part.sk_flags = is_null ? part.sk_flags | SK_ISNULL : part.sk_flags & ~SK_ISNULL;
 }
 
-// Compares the key with an entry of a locked page, as _bt_compare() does: negative, zero or
-// positive as the key is before, equal to or behind it.
+// Compares the key with an entry of a locked page, not the first downlink of one, as _bt_compare()
+// does: negative, zero or positive as the key is before, equal to or behind it.
 int32 compare_key(const LeafFinder& finder, Page page, OffsetNumber offset);
 
-// Finds the leaf on which the key belongs, or the first of them, and locks it. As in any descent,
-// the leaf may have been split since: the key can be beyond its high key. Fast as far as keys come
-// in the order of the index, right in any order. InvalidBuffer: the index is empty, and `access` is
-// BT_READ. The transaction has an id, or the session a snapshot, so that no page that is given up
-// on the way is used again. Raises PostgreSQL errors.
+// Finds the leaf on which the key belongs, or the first of them, and locks it: the key is not
+// beyond its high key, but may be equal to it. Fast as far as keys come in the order of the index,
+// right in any order. InvalidBuffer: the index is empty, and `access` is BT_READ. The transaction
+// has an id, or the session a snapshot, so that no page that is given up on the way is used again.
+// Raises PostgreSQL errors.
 Buffer find_leaf(LeafFinder& finder);
 
 }  // namespace meter::pg

@@ -33,7 +33,17 @@ int row_of(const BtreeRows& rows, int number) {
     return rows.order == nullptr ? number : rows.order[number];
 }
 
-// Takes up the row of that number in the order: its key, and its entry. A unique key is searched
+// Whether a value has to be fetched or unpacked to be compared.
+bool is_packed(const BtreeWriter& writer, int column) {
+    if (writer.nulls[column] ||
+        TupleDescAttr(RelationGetDescr(writer.finder.index), column)->attlen != -1)
+        return false;
+    const auto* value =
+        reinterpret_cast<const struct varlena*>(DatumGetPointer(writer.values[column]));
+    return VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value);
+}
+
+// Takes up the row of that number in the order: its entry, and its key. A unique key is searched
 // for without the row's place: any entry that is equal is found so.
 void take_row(BtreeWriter& writer, const BtreeRows& rows, int number) {
     if (writer.entry != nullptr) {
@@ -44,25 +54,30 @@ void take_row(BtreeWriter& writer, const BtreeRows& rows, int number) {
     writer.number = number;
     const int row = row_of(rows, number);
     const Size first = static_cast<Size>(row) * static_cast<Size>(rows.column_count);
-    const BTScanInsert key = writer.finder.key;
-    key->anynullkeys = false;
     for (int i = 0; i < writer.info->ii_NumIndexAttrs; ++i) {
         const Size at = first + static_cast<Size>(writer.info->ii_IndexAttrNumbers[i]) - 1;
         writer.values[i] = rows.values[at];
         writer.nulls[i] = rows.nulls[at];
-        if (i >= key->keysz)
-            continue;
-        set_column(writer.finder, i, writer.values[i], writer.nulls[i]);
-        key->anynullkeys = key->anynullkeys || writer.nulls[i];
+    }
+    const TupleDesc descriptor = RelationGetDescr(writer.finder.index);
+    writer.entry = index_form_tuple(descriptor, writer.values, writer.nulls);
+    writer.entry->t_tid = rows.tids[row];
+    const BTScanInsert key = writer.finder.key;
+    key->anynullkeys = false;
+    for (int i = 0; i < key->keysz; ++i) {
+        // In the entry nothing has to be fetched.
+        bool null = writer.nulls[i];
+        const Datum value = is_packed(writer, i)
+                                ? index_getattr(writer.entry, i + 1, descriptor, &null)
+                                : writer.values[i];
+        set_column(writer.finder, i, value, null);
+        key->anynullkeys = key->anynullkeys || null;
     }
     key->scantid = writer.unique ? nullptr : &rows.tids[row];
-    writer.entry =
-        index_form_tuple(RelationGetDescr(writer.finder.index), writer.values, writer.nulls);
-    writer.entry->t_tid = rows.tids[row];
 }
 
-// Whether the row of that number has a value that is compressed when its entry is formed: that is
-// not to be waited for on a locked page.
+// Whether the entry of the row of that number takes long to form, since a value is fetched,
+// unpacked or compressed for it: that is not to be done, or waited for, on a locked page.
 bool takes_long(const BtreeWriter& writer, const BtreeRows& rows, int number) {
     constexpr Size kCompressed = BLCKSZ / 16;
     const Size first =
@@ -70,8 +85,12 @@ bool takes_long(const BtreeWriter& writer, const BtreeRows& rows, int number) {
     const TupleDesc descriptor = RelationGetDescr(writer.finder.index);
     for (int i = 0; i < writer.info->ii_NumIndexAttrs; ++i) {
         const Size at = first + static_cast<Size>(writer.info->ii_IndexAttrNumbers[i]) - 1;
-        if (!rows.nulls[at] && TupleDescAttr(descriptor, i)->attlen == -1 &&
-            VARSIZE_ANY(DatumGetPointer(rows.values[at])) >= kCompressed)
+        if (rows.nulls[at] || TupleDescAttr(descriptor, i)->attlen != -1)
+            continue;
+        const auto* value =
+            reinterpret_cast<const struct varlena*>(DatumGetPointer(rows.values[at]));
+        if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value) ||
+            VARSIZE_ANY(value) >= kCompressed)
             return true;
     }
     return false;

@@ -1,11 +1,11 @@
-// Entering many rows into a B-tree in its order, a leaf page at a time.
+// Entering rows into a B-tree, those that come in its order a leaf page at a time.
 //
 // index_insert() goes down from the root for each row. Where the rows come in the order of the
-// index, one leaf often takes several: those are entered here under one lock on it. What is done to
-// a leaf, and its WAL record, is what _bt_insertonpg() of PostgreSQL's nbtinsert.c does for an
-// entry that fits. All else is left to index_insert(): full pages, duplicates in a unique index,
-// posting lists that would have to be split, entries of more than an eighth of a page, indexes that
-// are not in the format of PostgreSQL 12 and later.
+// index, one leaf often takes several: those are entered here under one lock on it, and one row by
+// a cheaper search. What is done to a leaf, and its WAL record, is what _bt_insertonpg() of
+// PostgreSQL's nbtinsert.c does for an entry that fits. All else is left to index_insert(): full
+// pages, duplicates in a unique index, posting lists that would have to be split, entries of more
+// than an eighth of a page, indexes that are not in the format of PostgreSQL 12 and later.
 #pragma once
 
 #include "pg/compat.hpp"

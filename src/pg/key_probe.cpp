@@ -1,5 +1,7 @@
 #include "pg/key_probe.hpp"
 
+#include <cstring>
+
 #include "pg/cells.hpp"
 
 extern "C" {
@@ -24,6 +26,7 @@ KeyState read_row(const KeyProbe& probe, const Digest& digest, LedgerEntry* take
         return KeyState::kContested;
     slot_getallattrs(probe.slot);
     const Datum* values = probe.slot->tts_values;
+    Assert(std::memcmp(DatumGetPointer(values[kKeyDigest]), digest.data(), digest.size()) == 0);
     *taken = {digest, DatumGetInt64(values[kKeyFingerprint]), DatumGetInt64(values[kKeyEventId]),
               DatumGetTimestampTz(values[kKeyEventTime])};
     return KeyState::kTaken;
@@ -42,6 +45,8 @@ KeyState scan_for(KeyProbe& probe, const Digest& digest, LedgerEntry* taken) {
            index_getnext_slot(probe.scan, ForwardScanDirection, probe.slot))
         state = read_row(probe, digest, taken);
     ExecClearTuple(probe.slot);
+    // Lets go of the leaf, which VACUUM may wait for.
+    index_rescan(probe.scan, &key, 1, nullptr, 0);
     return state;
 }
 
@@ -49,13 +54,15 @@ KeyState scan_for(KeyProbe& probe, const Digest& digest, LedgerEntry* taken) {
 enum class Entry : std::uint8_t {
     kNone,     // it is not in the index
     kOne,      // one entry has it, and `tid` is its row
-    kUnclear,  // there are several, or the entry has more than one row, or it is known to be dead
-    kBeyond,   // it is on another page, or there too
+    kUnclear,  // there are several, or one that has more than one row: a scan tells
+    kBeyond,   // it is or may be on another page
 };
 
 // Searches the locked leaf for the key at hand, from offset *low on, which is moved to where the
 // key is or would be.
 Entry find_entry(const LeafFinder& finder, Page page, OffsetNumber* low, ItemPointerData* tid) {
+    if (!P_RIGHTMOST(opaque_of(page)) && compare_key(finder, page, P_HIKEY) >= 0)
+        return Entry::kBeyond;
     const OffsetNumber last = PageGetMaxOffsetNumber(page);
     OffsetNumber end = OffsetNumberNext(last);
     bool equal = false;
@@ -69,18 +76,23 @@ Entry find_entry(const LeafFinder& finder, Page page, OffsetNumber* low, ItemPoi
             equal = compared == 0;
         }
     }
-    const bool at_end = *low + (equal ? 1 : 0) > last;
-    if (at_end && !P_RIGHTMOST(opaque_of(page)) && compare_key(finder, page, P_HIKEY) >= 0)
-        return Entry::kBeyond;
-    if (!equal)
-        return Entry::kNone;
-    const ItemId item = PageGetItemId(page, *low);
-    auto* const entry = reinterpret_cast<IndexTuple>(PageGetItem(page, item));
-    if (ItemIdIsDead(item) || BTreeTupleIsPosting(entry) ||
-        (!at_end && compare_key(finder, page, OffsetNumberNext(*low)) == 0))
-        return Entry::kUnclear;
-    *tid = entry->t_tid;
-    return Entry::kOne;
+    // The entries that have it: those known to be dead are passed over, as by a scan.
+    Entry found = Entry::kNone;
+    OffsetNumber at = *low;
+    for (; equal; equal = at <= last && compare_key(finder, page, at) == 0) {
+        const ItemId item = PageGetItemId(page, at);
+        at = OffsetNumberNext(at);
+        if (ItemIdIsDead(item))
+            continue;
+        auto* const entry = reinterpret_cast<IndexTuple>(PageGetItem(page, item));
+        if (found == Entry::kOne || BTreeTupleIsPosting(entry))
+            return Entry::kUnclear;
+        found = Entry::kOne;
+        *tid = entry->t_tid;
+    }
+    const bool beyond =
+        at > last && !P_RIGHTMOST(opaque_of(page)) && compare_key(finder, page, P_HIKEY) >= 0;
+    return beyond ? Entry::kBeyond : found;
 }
 
 // The key of an entry's row. The leaf is still pinned: until then no VACUUM can have removed the
@@ -99,7 +111,6 @@ KeyState fetch_row(KeyProbe& probe, ItemPointerData tid, const Digest& digest, L
 }
 
 // Looks up the first key and those after it whose place is on the same leaf; returns how many.
-// Zero: the first is to be scanned for.
 int look_up_on_leaf(KeyProbe& probe, const LedgerEntry* mine, int count, KeyState* states,
                     LedgerEntry* taken) {
     set_column(probe.finder, 0, uuid_datum(mine[0].digest), false);
@@ -113,29 +124,38 @@ int look_up_on_leaf(KeyProbe& probe, const LedgerEntry* mine, int count, KeyStat
     Entry entries[KeyProbe::kAtATime];
     ItemPointerData tids[KeyProbe::kAtATime];
     int done = 0;
-    for (; done < count; ++done) {
-        if (states[done] == KeyState::kTaken) {
-            entries[done] = Entry::kNone;
-            continue;
+    while (done < count) {
+        entries[done] = Entry::kNone;
+        if (states[done] != KeyState::kTaken) {
+            set_column(probe.finder, 0, uuid_datum(mine[done].digest), false);
+            entries[done] = find_entry(probe.finder, page, &low, &tids[done]);
         }
-        set_column(probe.finder, 0, uuid_datum(mine[done].digest), false);
-        entries[done] = find_entry(probe.finder, page, &low, &tids[done]);
-        if (entries[done] == Entry::kBeyond || entries[done] == Entry::kUnclear)
+        // The first is not left to the next leaf, which may be this one again.
+        if (entries[done] == Entry::kBeyond && done > 0)
             break;
+        if (entries[done] == Entry::kBeyond)
+            entries[done] = Entry::kUnclear;
+        ++done;
     }
     _bt_unlockbuf(probe.finder.index, leaf);
     for (int i = 0; i < done; ++i) {
         if (states[i] == KeyState::kTaken)
             continue;
-        pgstat_count_index_scan(probe.finder.index);
-        states[i] = entries[i] == Entry::kOne ? fetch_row(probe, tids[i], mine[i].digest, &taken[i])
-                                              : KeyState::kFree;
+        states[i] = KeyState::kFree;
+        if (entries[i] == Entry::kOne) {
+            pgstat_count_index_tuples(probe.finder.index, 1);
+            states[i] = fetch_row(probe, tids[i], mine[i].digest, &taken[i]);
+            // An entry without a row is marked as dead by a scan, if nobody sees the row.
+            if (states[i] == KeyState::kFree)
+                entries[i] = Entry::kUnclear;
+        }
+        if (entries[i] != Entry::kUnclear)
+            pgstat_count_index_scan(probe.finder.index);
     }
     ReleaseBuffer(leaf);
     ExecClearTuple(probe.slot);
-    // Where there is an entry without a row, a scan marks it as dead, if nobody sees the row.
     for (int i = 0; i < done; ++i)
-        if (entries[i] == Entry::kOne && states[i] == KeyState::kFree)
+        if (entries[i] == Entry::kUnclear)
             states[i] = scan_for(probe, mine[i].digest, &taken[i]);
     return done;
 }
@@ -152,7 +172,6 @@ void begin_probe(KeyProbe& probe, const TableWriter& ledger) {
     if (probe.by_leaf) {
         begin_leaves(probe.finder, index_of(probe), ledger.relation, BT_READ);
         probe.finder.key->scantid = nullptr;
-        probe.by_leaf = probe.finder.key->heapkeyspace;
     }
 }
 
@@ -162,23 +181,22 @@ void look_up(KeyProbe& probe, const LedgerEntry* mine, int count, KeyState* stat
     while (at < count) {
         if (states[at] == KeyState::kTaken) {
             ++at;
-            continue;
-        }
-        int done = 0;
-        if (probe.by_leaf)
-            done = look_up_on_leaf(probe, mine + at, count - at, states + at, taken + at);
-        if (done == 0) {
+        } else if (probe.by_leaf) {
+            at += look_up_on_leaf(probe, mine + at, Min(count - at, KeyProbe::kAtATime),
+                                  states + at, taken + at);
+        } else {
             states[at] = scan_for(probe, mine[at].digest, &taken[at]);
-            done = 1;
+            ++at;
         }
-        at += done;
     }
+    // Lets go of the last page.
+    table_index_fetch_reset(probe.fetch);
 }
 
 void end_probe(KeyProbe& probe) {
     if (probe.scan != nullptr)
         index_endscan(probe.scan);
-    if (is_own_btree(index_of(probe)))
+    if (probe.by_leaf)
         end_leaves(probe.finder);
     table_index_fetch_end(probe.fetch);
     ExecDropSingleTupleTableSlot(probe.slot);

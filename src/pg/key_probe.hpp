@@ -18,7 +18,7 @@ enum { kKeyDigest, kKeyFingerprint, kKeyEventId, kKeyEventTime, kKeyColumnCount 
 
 // A look at the ledger, with what is kept from key to key.
 struct KeyProbe {
-    // How many keys are looked up at a time, at most.
+    // How many keys are looked up on one leaf at a time, at most.
     static constexpr int kAtATime = 64;
 
     const TableWriter* ledger;
@@ -35,8 +35,8 @@ struct KeyProbe {
 void begin_probe(KeyProbe& probe, const TableWriter& ledger);
 void end_probe(KeyProbe& probe);
 
-// Looks the keys up that states[] does not say to be taken, at most kAtATime, in the order of their
-// digests and each once: sets states[i] and, where that is kTaken, taken[i]. Of `mine` only the
+// Looks the keys up that states[] does not say to be taken, in the order of their digests and each
+// once: sets states[i] and, where that is kTaken, taken[i]. Of `mine` only the
 // digests matter. Waits for nobody. Raises PostgreSQL errors.
 void look_up(KeyProbe& probe, const LedgerEntry* mine, int count, KeyState* states,
              LedgerEntry* taken);

@@ -1,5 +1,5 @@
-# Batches enter their rows into B-trees by pages. The indexes then have what PostgreSQL's own insertions would
-# have put there, in its order: by amcheck, on the primary and on a standby that compares each page with the
+# Events enter their rows into B-trees without PostgreSQL's search for the place, and those of batches by pages. The indexes
+# then have what its own insertions would have put there, in its order: by amcheck, on the primary and on a standby that compares each page with the
 # primary's. Beside other batches, folds and vacuums, with indexes of someone's in other orders.
 use strict;
 use warnings;
@@ -52,11 +52,24 @@ BEGIN
     INTO names, who, quantities, about, keys, times FROM generate_series(1, amount) AS i;
     RETURN (SELECT count(*) FILTER (WHERE status = 'recorded') FROM meter.record_events(names, who, quantities, about, keys, times));
 END $$;
+-- Some events, one by one, each fifth again.
+CREATE FUNCTION singles(amount int, tag text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    event bigint;
+BEGIN
+    FOR i IN 1..amount LOOP
+        event := meter.record_event('calls', 'one ' || (random() * 2000)::int, i, idempotency => CASE WHEN i % 3 > 0 THEN tag || i END, event_time => timestamptz '2026-01-03' + (random() * 4000000)::int * interval '1 second');
+        IF i % 5 = 1 AND i % 3 > 0 AND event <> meter.record_event('calls', (SELECT user_id FROM meter.meter_event WHERE id = event), i, idempotency => tag || i) THEN
+            RAISE 'a retry is another event';
+        END IF;
+    END LOOP;
+END $$;
 -- Some batches, a transaction each.
 CREATE PROCEDURE batches(amount int, tag text) LANGUAGE plpgsql AS $$
 BEGIN
     FOR i IN 1..amount LOOP
         PERFORM batch((CASE i % 4 WHEN 0 THEN 2 + random() * 20 WHEN 3 THEN 1000 ELSE random() * 300 END)::int, tag || '-' || i || '-');
+        PERFORM singles(20, tag || '-' || i || '-one-');
         IF i % 5 = 0 THEN ROLLBACK; ELSE COMMIT; END IF;
     END LOOP;
 END $$;
@@ -88,11 +101,11 @@ cmp_ok($indexes, '>', 25, 'there are indexes to be looked at');
 # Four sessions record, one folds and vacuums.
 for my $round (1 .. 2)
 {
-	my @sessions;
+	my (@sessions, @errors);
 	for my $session (1 .. 4)
 	{
 		my $sql = sprintf("SELECT setseed(%s);\nCALL batches(12, '%s-%s');\n", (($seed * 7 + $round * 5 + $session) % 1000) / 1000, $round, $session);
-		push @sessions, IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $primary->connstr('postgres') ], '<', \$sql, '>', \my $out, '2>', \my $err);
+		push @sessions, IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $primary->connstr('postgres') ], '<', \$sql, '>', \my $out, '2>', \$errors[$session]);
 	}
 	for (1 .. 5)
 	{
@@ -100,7 +113,7 @@ for my $round (1 .. 2)
 	}
 	my $good = 0;
 	$good += $_->finish ? 1 : 0 for @sessions;
-	is($good, 4, "round $round: every batch is recorded");
+	is($good, 4, "round $round: every batch is recorded") or diag(@errors[1 .. 4]);
 	is($primary->safe_psql('postgres', 'SELECT check_indexes()'), $indexes, "round $round: the indexes are in order");
 }
 
@@ -130,6 +143,37 @@ my $visited = pages_visited() - $before;
 note("$visited pages");
 cmp_ok($visited, '>', 0, 'the pages visited are counted');
 cmp_ok($visited, '<', 1000, 'two thousand rows are entered into three indexes by pages');
+
+# Keys that were taken are found, each its event, by pages of the ledger's index; also past entries of transactions that were rolled back.
+my $keys = "meter.record_events(array_fill('tokens'::text, '{3000}'), array_fill('ann'::text, '{3000}'), array_fill(1::numeric, '{3000}'), NULL, (SELECT array_agg('again' || i) FROM generate_series(1, 3000) AS i), NULL)";
+$primary->safe_psql('postgres', "BEGIN; SELECT count(*) FROM $keys; ROLLBACK;");
+is($primary->safe_psql('postgres', "SELECT status, count(*) FROM $keys GROUP BY status"), 'recorded|3000', 'keys of a transaction that was rolled back are free');
+is($primary->safe_psql('postgres', "SELECT status, count(*), count(*) FILTER (WHERE e.idempotency = 'again' || ordinal) FROM $keys AS r JOIN meter.meter_event AS e ON e.id = r.event_id GROUP BY status"),
+	'duplicate|3000|3000', 'and taken then, each by its event');
+sub key_pages_visited
+{
+	return $primary->safe_psql('postgres', q{SELECT idx_blks_read + idx_blks_hit FROM pg_statio_all_indexes WHERE schemaname = 'meter' AND indexrelname = 'event_key_pkey'});
+}
+$before = key_pages_visited();
+is($primary->safe_psql('postgres', "SELECT count(*) FROM $keys WHERE status = 'duplicate'"), 3000, 'so they are when they come again');
+$visited = key_pages_visited() - $before;
+note("$visited pages");
+cmp_ok($visited, '>', 0, 'the pages visited are counted');
+cmp_ok($visited, '<', 1500, 'three thousand keys are looked up by pages');
+
+# A trigger's value may be a pointer into another table's TOAST: it is fetched before it is compared.
+$primary->safe_psql('postgres', <<'SQL');
+CREATE TABLE alias (alias text PRIMARY KEY, filler text, user_id text);
+ALTER TABLE alias ALTER filler SET STORAGE PLAIN, ALTER user_id SET STORAGE EXTERNAL;
+INSERT INTO alias SELECT 'alias ' || i, repeat('x', 3000), chr(65 + i % 26) || repeat('y', 150) || i FROM generate_series(1, 200) AS i;
+CREATE FUNCTION resolve() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SELECT a.user_id INTO NEW.user_id FROM public.alias AS a WHERE a.alias = NEW.user_id; RETURN NEW; END $$;
+CREATE TRIGGER resolve BEFORE INSERT ON meter.meter_event_default FOR EACH ROW EXECUTE FUNCTION resolve();
+SELECT count(meter.record_event('calls', 'alias ' || i, 1, event_time => '2020-01-05')) FROM generate_series(1, 200) AS i;
+SELECT count(*) FROM meter.record_events(array_fill('calls'::text, '{200}'), (SELECT array_agg('alias ' || i) FROM generate_series(1, 200) AS i), array_fill(2::numeric, '{200}'), NULL, NULL, array_fill('2020-02-05'::timestamptz, '{200}'));
+DROP TRIGGER resolve ON meter.meter_event_default;
+SQL
+cmp_ok($primary->safe_psql('postgres', q{SELECT sum(pg_relation_size(reltoastrelid)) FROM pg_class WHERE oid = 'alias'::regclass}), '>', 0, 'the users stand in a TOAST table');
+is($primary->safe_psql('postgres', 'SELECT check_indexes()'), $indexes, 'the indexes have the users themselves');
 
 # Rows are found by each index as they are without.
 sub found
