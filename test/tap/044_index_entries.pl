@@ -68,7 +68,7 @@ END $$;
 CREATE PROCEDURE batches(amount int, tag text) LANGUAGE plpgsql AS $$
 BEGIN
     FOR i IN 1..amount LOOP
-        PERFORM batch((CASE i % 4 WHEN 0 THEN 2 + random() * 20 WHEN 3 THEN 1000 ELSE random() * 300 END)::int, tag || '-' || i || '-');
+        PERFORM batch((CASE i % 4 WHEN 0 THEN 2 + random() * 20 WHEN 3 THEN 1000 ELSE 1 + random() * 300 END)::int, tag || '-' || i || '-');
         PERFORM singles(20, tag || '-' || i || '-one-');
         IF i % 5 = 0 THEN ROLLBACK; ELSE COMMIT; END IF;
     END LOOP;
