@@ -187,10 +187,12 @@ sub correction
 	  if $random->chance(50);
 	my $some = 'FROM (SELECT m.event_name, e.* FROM live AS e JOIN meter.meter AS m ON m.id = e.meter_id WHERE m.org = ' . "'default' AND %s$where LIMIT " . (1 + $random->number($most)) . ') AS x';
 	return 'SELECT count(meter.void_event(event_name, user_id, id, "timestamp", ' . "'random')) " . sprintf($some, '') . ';' if $random->chance(60);
-	my @changes = $random->some('value => ' . (1_000_000 + $random->number(1_000_000_000)), $random->chance(50) ? 'event_time => ' . quoted(literal($self->timestamp)) : 'value => -' . $random->number(1_000_000_000));
+	my $time = quoted(literal($self->timestamp));
+	my @changes = $random->some('value => ' . (1_000_000 + $random->number(1_000_000_000)), $random->chance(50) ? "event_time => $time" : 'value => -' . $random->number(1_000_000_000));
 	splice @changes, 1 if @changes > 1 && !(grep { /^event_time/ } @changes);
 	@changes = ('value => ' . $random->number(1_000_000_000) . '.5') unless @changes;
-	return 'SELECT count(meter.amend_event(event_name, user_id, idempotency, ' . join(', ', @changes) . ", reason => 'random')) " . sprintf($some, 'e.idempotency IS NOT NULL AND ') . ';';
+	return 'SELECT count(meter.amend_event(event_name, user_id, idempotency, ' . join(', ', @changes) . ", reason => 'random')) " .
+	  sprintf($some, qq(e.idempotency IS NOT NULL AND e."timestamp" <> $time AND )) . ';'; # an amendment that changes nothing is an error
 }
 
 # One statement that records up to $most events; or ten times as many, of one user with one set of
