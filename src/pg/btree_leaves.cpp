@@ -55,11 +55,6 @@ int64 next_int8(const char*& at) {
     return value;
 }
 
-// Whether a text lies there as it is.
-bool is_plain_text(const struct varlena* text) {
-    return !VARATT_IS_EXTERNAL(text) && !VARATT_IS_COMPRESSED(text);
-}
-
 // Compares the columns of the key with those of an entry that has no nulls. Zero: they are equal,
 // as far as both have them, or this cannot be told without calling a function.
 int32 compare_columns(const LeafFinder& finder, IndexTuple entry) {
@@ -86,7 +81,7 @@ int32 compare_columns(const LeafFinder& finder, IndexTuple entry) {
                 if (*at == 0)
                     at = reinterpret_cast<const char*>(INTALIGN(at));
                 const auto* other = reinterpret_cast<const struct varlena*>(at);
-                if (!is_plain_text(mine) || !is_plain_text(other))
+                if (is_packed(mine) || is_packed(other))
                     return 0;
                 const Size length = VARSIZE_ANY_EXHDR(mine);
                 const Size other_length = VARSIZE_ANY_EXHDR(other);

@@ -18,6 +18,11 @@ bool is_own_btree(Relation index);
 
 BTPageOpaque opaque_of(Page page);
 
+// Whether a value has to be fetched or unpacked to be compared.
+inline bool is_packed(const struct varlena* value) {
+    return VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value);
+}
+
 // How a column of a key is compared.
 enum class Comparison : std::uint8_t {
     kCalled,  // by the operator class's function

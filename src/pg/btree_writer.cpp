@@ -33,14 +33,12 @@ int row_of(const BtreeRows& rows, int number) {
     return rows.order == nullptr ? number : rows.order[number];
 }
 
-// Whether a value has to be fetched or unpacked to be compared.
-bool is_packed(const BtreeWriter& writer, int column) {
-    if (writer.nulls[column] ||
-        TupleDescAttr(RelationGetDescr(writer.finder.index), column)->attlen != -1)
-        return false;
-    const auto* value =
-        reinterpret_cast<const struct varlena*>(DatumGetPointer(writer.values[column]));
-    return VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value);
+// Whether a column of the row at hand has to be fetched or unpacked to be compared.
+bool is_packed_column(const BtreeWriter& writer, int column) {
+    return !writer.nulls[column] &&
+           TupleDescAttr(RelationGetDescr(writer.finder.index), column)->attlen == -1 &&
+           is_packed(
+               reinterpret_cast<const struct varlena*>(DatumGetPointer(writer.values[column])));
 }
 
 // Takes up the row of that number in the order: its entry, and its key. A unique key is searched
@@ -67,7 +65,7 @@ void take_row(BtreeWriter& writer, const BtreeRows& rows, int number) {
     for (int i = 0; i < key->keysz; ++i) {
         // In the entry nothing has to be fetched.
         bool null = writer.nulls[i];
-        const Datum value = is_packed(writer, i)
+        const Datum value = is_packed_column(writer, i)
                                 ? index_getattr(writer.entry, i + 1, descriptor, &null)
                                 : writer.values[i];
         set_column(writer.finder, i, value, null);
@@ -89,8 +87,7 @@ bool takes_long(const BtreeWriter& writer, const BtreeRows& rows, int number) {
             continue;
         const auto* value =
             reinterpret_cast<const struct varlena*>(DatumGetPointer(rows.values[at]));
-        if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value) ||
-            VARSIZE_ANY(value) >= kCompressed)
+        if (is_packed(value) || VARSIZE_ANY(value) >= kCompressed)
             return true;
     }
     return false;

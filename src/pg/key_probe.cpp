@@ -90,12 +90,10 @@ Entry find_entry(const LeafFinder& finder, Page page, OffsetNumber* low, ItemPoi
         found = Entry::kOne;
         *tid = entry->t_tid;
     }
-    const bool beyond =
-        at > last && !P_RIGHTMOST(opaque_of(page)) && compare_key(finder, page, P_HIKEY) >= 0;
-    return beyond ? Entry::kBeyond : found;
+    return found;
 }
 
-// The key of an entry's row. The leaf is still pinned: until then no VACUUM can have removed the
+// The key of an entry's row. The leaf is still pinned: as long as it is, no VACUUM can remove the
 // row and let another take its place.
 KeyState fetch_row(KeyProbe& probe, ItemPointerData tid, const Digest& digest, LedgerEntry* taken) {
     KeyState state = KeyState::kFree;
@@ -131,10 +129,11 @@ int look_up_on_leaf(KeyProbe& probe, const LedgerEntry* mine, int count, KeyStat
             entries[done] = find_entry(probe.finder, page, &low, &tids[done]);
         }
         // The first is not left to the next leaf, which may be this one again.
-        if (entries[done] == Entry::kBeyond && done > 0)
-            break;
-        if (entries[done] == Entry::kBeyond)
+        if (entries[done] == Entry::kBeyond) {
+            if (done > 0)
+                break;
             entries[done] = Entry::kUnclear;
+        }
         ++done;
     }
     _bt_unlockbuf(probe.finder.index, leaf);
