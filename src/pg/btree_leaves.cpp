@@ -136,8 +136,6 @@ void forget_parent(LeafFinder& finder) {
 // InvalidBuffer: it is to be searched from the root. The first downlink of a page has no key that
 // would say whether ours comes behind.
 Buffer find_from_parent(LeafFinder& finder) {
-    if (finder.parent_block == BTREE_METAPAGE)
-        return InvalidBuffer;
     if (!BufferIsValid(finder.parent))
         finder.parent = ReadBuffer(finder.index, finder.parent_block);
     _bt_lockbuf(finder.index, finder.parent, BT_READ);
@@ -160,6 +158,29 @@ Buffer find_from_parent(LeafFinder& finder) {
     _bt_unlockbuf(finder.index, finder.parent);
     return block == InvalidBlockNumber ? InvalidBuffer
                                        : _bt_getbuf(finder.index, block, finder.access);
+}
+
+// Locks the last leaf, if that is where the last entry went, it is free, and the key belongs behind
+// its first entry, as _bt_search_insert() does. InvalidBuffer: the leaf is to be searched.
+Buffer find_last_leaf(LeafFinder& finder) {
+    const BlockNumber block = RelationGetTargetBlock(finder.index);
+    if (finder.access != BT_WRITE || block == InvalidBlockNumber)
+        return InvalidBuffer;
+    const Buffer leaf = ReadBuffer(finder.index, block);
+    if (_bt_conditionallockbuf(finder.index, leaf)) {
+        _bt_checkpage(finder.index, leaf);
+        const Page page = BufferGetPage(leaf);
+        const BTPageOpaque opaque = opaque_of(page);
+        if (P_RIGHTMOST(opaque) && P_ISLEAF(opaque) && !P_IGNORE(opaque) &&
+            PageGetMaxOffsetNumber(page) >= P_FIRSTDATAKEY(opaque) &&
+            is_behind(finder, page, P_FIRSTDATAKEY(opaque)))
+            return leaf;
+        _bt_relbuf(finder.index, leaf);
+    } else {
+        ReleaseBuffer(leaf);
+    }
+    RelationSetTargetBlock(finder.index, InvalidBlockNumber);
+    return InvalidBuffer;
 }
 
 // Goes down from the root, as _bt_search() does, and locks the leaf. InvalidBuffer: it is to be
@@ -255,7 +276,8 @@ Buffer find_leaf(LeafFinder& finder) {
         _bt_relbuf(finder.index, leaf);
         return false;
     };
-    Buffer leaf = find_from_parent(finder);
+    Buffer leaf =
+        finder.parent_block == BTREE_METAPAGE ? find_last_leaf(finder) : find_from_parent(finder);
     if (is_found(leaf))
         return leaf;
     forget_parent(finder);

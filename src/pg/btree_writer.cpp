@@ -3,6 +3,7 @@
 #include "pg/btree_leaves.hpp"
 
 extern "C" {
+#include "access/heapam.h"
 #include "access/nbtxlog.h"
 #include "access/transam.h"
 #include "access/xloginsert.h"
@@ -99,26 +100,29 @@ bool is_simple(const BtreeWriter& writer) {
            !(writer.unique && writer.finder.key->anynullkeys);
 }
 
+bool has_room(const BtreeWriter& writer, Buffer leaf) {
+    return PageGetFreeSpace(BufferGetPage(leaf)) >= MAXALIGN(IndexTupleSize(writer.entry));
+}
+
 // The offset on the locked leaf at which the entry at hand belongs; `low` is known not to be too
 // late, and is tried first if `near`. InvalidOffsetNumber where the entry belongs on another page,
 // or has to be left to index_insert().
 OffsetNumber find_offset(const BtreeWriter& writer, Buffer leaf, OffsetNumber low, bool near) {
     const Page page = BufferGetPage(leaf);
     const OffsetNumber last = PageGetMaxOffsetNumber(page);
-    if (PageGetFreeSpace(page) < MAXALIGN(IndexTupleSize(writer.entry)))
-        return InvalidOffsetNumber;
     OffsetNumber end = OffsetNumberNext(last);
-    while (low < end) {
-        const auto middle = static_cast<OffsetNumber>(near ? low : low + (end - low) / 2);
-        near = false;
-        const int32 compared = compare_key(writer.finder, page, middle);
+    const auto half = [&] { return static_cast<OffsetNumber>(low + (end - low) / 2); };
+    // What is newest is most often behind all else.
+    OffsetNumber at = near ? low : P_RIGHTMOST(opaque_of(page)) ? last : half();
+    for (; low < end; at = half()) {
+        const int32 compared = compare_key(writer.finder, page, at);
         // A duplicate of a key, or within a posting list.
         if (compared == 0)
             return InvalidOffsetNumber;
         if (compared > 0)
-            low = OffsetNumberNext(middle);
+            low = OffsetNumberNext(at);
         else
-            end = middle;
+            end = at;
     }
     if (low <= last || P_RIGHTMOST(opaque_of(page)))
         return low;
@@ -149,6 +153,9 @@ void put_entry(const BtreeWriter& writer, Buffer leaf, OffsetNumber at) {
         PageSetLSN(page, end);
     }
     end_critical_section();
+    // As _bt_insertonpg() leaves word for the next entry behind all others.
+    if (P_RIGHTMOST(opaque_of(page)) && !P_ISROOT(opaque_of(page)))
+        RelationSetTargetBlock(index, BufferGetBlockNumber(leaf));
 }
 
 // Enters rows from `first` on, which is at hand, into the leaf where that one belongs, as many as
@@ -159,9 +166,13 @@ int fill_leaf(BtreeWriter& writer, const BtreeRows& rows, int first) {
     const Relation index = writer.finder.index;
     CheckForSerializableConflictIn(index, nullptr, BufferGetBlockNumber(leaf));
     const Page page = BufferGetPage(leaf);
-    OffsetNumber at = find_offset(writer, leaf, P_FIRSTDATAKEY(opaque_of(page)), false);
+    OffsetNumber at = P_FIRSTDATAKEY(opaque_of(page));
+    bool near = false;
     int entered = 0;
-    while (at != InvalidOffsetNumber) {
+    while (has_room(writer, leaf)) {
+        at = find_offset(writer, leaf, at, near);
+        if (at == InvalidOffsetNumber)
+            break;
         put_entry(writer, leaf, at);
         if (first + ++entered == rows.count || takes_long(writer, rows, first + entered))
             break;
@@ -169,22 +180,34 @@ int fill_leaf(BtreeWriter& writer, const BtreeRows& rows, int first) {
         // Behind the one before it is on this page or one to the right. Else it is anywhere.
         if (!is_simple(writer) || compare_key(writer.finder, page, at) <= 0)
             break;
-        at = find_offset(writer, leaf, OffsetNumberNext(at), true);
+        at = OffsetNumberNext(at);
+        near = true;
     }
     _bt_relbuf(index, leaf);
     return entered;
+}
+
+BtreeWriter begin_writer(Relation index, Relation table, IndexInfo* info, bool unique) {
+    // What find_leaf() asks for.
+    Assert(TransactionIdIsValid(GetTopTransactionIdIfAny()));
+    BtreeWriter writer{};
+    begin_leaves(writer.finder, index, table, BT_WRITE);
+    writer.info = info;
+    writer.unique = unique;
+    return writer;
+}
+
+void end_writer(BtreeWriter& writer) {
+    end_leaves(writer.finder);
+    if (writer.entry != nullptr)
+        pfree(writer.entry);
 }
 
 }  // namespace
 
 int insert_in_order(Relation index, Relation table, IndexInfo* info, const BtreeRows& rows,
                     IndexUniqueCheck check) {
-    // What find_leaf() asks for.
-    Assert(TransactionIdIsValid(GetTopTransactionIdIfAny()));
-    BtreeWriter writer{};
-    begin_leaves(writer.finder, index, table, BT_WRITE);
-    writer.info = info;
-    writer.unique = check != UNIQUE_CHECK_NO;
+    BtreeWriter writer = begin_writer(index, table, info, check != UNIQUE_CHECK_NO);
     int entered = 0;
     while (entered < rows.count) {
         CHECK_FOR_INTERRUPTS();
@@ -201,9 +224,37 @@ int insert_in_order(Relation index, Relation table, IndexInfo* info, const Btree
             break;
         ++entered;
     }
-    end_leaves(writer.finder);
-    if (writer.entry != nullptr)
-        pfree(writer.entry);
+    end_writer(writer);
+    return entered;
+}
+
+bool insert_under_key(Relation index, Relation table, IndexInfo* info, const BtreeRows& rows,
+                      HeapTuple tuple) {
+    Assert(rows.count == 1 && rows.order == nullptr && !HeapTupleHasExternal(tuple));
+    const CommandId command = GetCurrentCommandId(true);
+    BtreeWriter writer = begin_writer(index, table, info, true);
+    ItemPointerSetInvalid(rows.tids);
+    take_row(writer, rows, 0);
+    bool entered = false;
+    if (is_simple(writer)) {
+        const Buffer leaf = find_leaf(writer.finder);
+        CheckForSerializableConflictIn(index, nullptr, BufferGetBlockNumber(leaf));
+        const OffsetNumber at =
+            has_room(writer, leaf)
+                ? find_offset(writer, leaf, P_FIRSTDATAKEY(opaque_of(BufferGetPage(leaf))), false)
+                : InvalidOffsetNumber;
+        if (at != InvalidOffsetNumber) {
+            // Others wait for the leaf as they would while nbtree looks a row up, or makes a page
+            // for a split; and nobody who has a page of the table locked waits for one of an index.
+            heap_insert(table, tuple, command, 0, nullptr);
+            *rows.tids = tuple->t_self;
+            writer.entry->t_tid = tuple->t_self;
+            put_entry(writer, leaf, at);
+            entered = true;
+        }
+        _bt_relbuf(index, leaf);
+    }
+    end_writer(writer);
     return entered;
 }
 

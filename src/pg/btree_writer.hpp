@@ -10,6 +10,10 @@
 
 #include "pg/compat.hpp"
 
+extern "C" {
+#include "access/htup.h"
+}
+
 namespace meter::pg {
 
 // The rows to be entered: row i of `count` lies at tids[i], and has its columns from
@@ -30,5 +34,14 @@ struct BtreeRows {
 // same. The transaction has written rows, so it has an id. Raises PostgreSQL errors.
 int insert_in_order(Relation index, Relation table, IndexInfo* info, const BtreeRows& rows,
                     IndexUniqueCheck check);
+
+// Writes a row into the table and enters it into the index under its unique key, unless there is an
+// entry with the key, or no room on the leaf where it belongs: then it returns false, and nothing
+// is written. The row is written while that leaf is locked, so that nobody can enter the same key
+// between the look and the entry: no row has to be taken back, as a speculative one has. `rows` is
+// the one row, and `tuple` the same, small, as it is to be written. Other indexes are left to the
+// caller. As insert_in_order() in all else.
+bool insert_under_key(Relation index, Relation table, IndexInfo* info, const BtreeRows& rows,
+                      HeapTuple tuple);
 
 }  // namespace meter::pg

@@ -49,7 +49,7 @@ constexpr TableShape::Column kPendingColumns[kColumns] = {{"first_timestamp", TI
                                                           {"meter_id", INT4OID},
                                                           {"generation", INT4OID},
                                                           {"digest", UUIDOID},
-                                                          {"event_digest", UUIDOID},
+                                                          {"event_digest", UUIDOID, true},
                                                           {"user_id", TEXTOID},
                                                           {"value_sum", NUMERICOID},
                                                           {"dimensions", JSONBOID},
@@ -63,8 +63,13 @@ constexpr TableShape::Column kPendingColumns[kColumns] = {{"first_timestamp", TI
 constexpr TableShape kPendingShape = {kPendingColumns, kColumns, {}, false};
 
 // What a delta of one event leaves null, and what all do.
-constexpr int kNotOfOne[] = {kLastTime, kMin, kMax, kLastValue, kValueTime};
+constexpr int kNotOfOne[] = {kLastTime, kEventDigest, kMin, kMax, kLastValue, kValueTime};
 constexpr int kOfNone[] = {kDirty, kVoided, kFoldError};
+
+DigestSum digest_of_event(const NewEvent& event) {
+    return DigestSum::of(event_digest(event.id, to_unix_micros(event.time),
+                                      view_numeric(event.value), event.dimensions_digest));
+}
 
 // The deltas of a statement under way. It holds what needs destructors, so it lives in a memory
 // context; its methods make no PostgreSQL calls.
@@ -76,13 +81,17 @@ class Deltas {
         const int64 time = to_unix_micros(event.time);
         const CellKey key{event.meter_id, hour_start(time), user, event.dimensions_digest};
         const auto [at, fresh] = cells_.try_emplace(key);
+        Delta& delta = at->second;
         if (fresh)
-            at->second.first = &event;
-        at->second.cell.add_event(value, time, event.id, key.start, &resource_);
-        at->second.cell.digest.add(
-            DigestSum::of(event_digest(event.id, time, value, event.dimensions_digest)));
+            delta.first = &event;
+        else if (delta.cell.event_count == 1)
+            delta.cell.digest = digest_of_event(*delta.first);
+        delta.cell.add_event(value, time, event.id, key.start, &resource_);
+        if (!fresh)
+            delta.cell.digest.add(digest_of_event(event));
     }
 
+    // Of the cell, the digest only where there are several events.
     struct Delta {
         RollupCell cell;
         const NewEvent* first;
@@ -109,7 +118,6 @@ void put_delta(Datum* values, bool* nulls, const DeltaRow& delta, Datum generati
     values[kMeter] = Int32GetDatum(delta.key->meter_id);
     values[kGeneration] = generation;
     values[kDigest] = uuid_datum(delta.key->digest);
-    values[kEventDigest] = digest_datum(cell.digest);
     values[kUser] = delta.user;
     values[kDimensions] = delta.dimensions;
     values[kDirty] = BoolGetDatum(cell.dirty);
@@ -120,6 +128,7 @@ void put_delta(Datum* values, bool* nulls, const DeltaRow& delta, Datum generati
             nulls[column] = true;
         return;
     }
+    values[kEventDigest] = digest_datum(cell.digest);
     values[kSum] = numeric_datum(cell.value_sum);
     values[kLastTime] = TimestampTzGetDatum(to_timestamptz(cell.last_time));
     values[kMin] = numeric_datum(cell.value_min);
@@ -141,13 +150,10 @@ constexpr int kWritten = kFoldError;
 void write_delta(const NewEvent& event) {
     static Statement insert = {
         "INSERT INTO meter.rollup_pending (first_timestamp, last_id, event_count, meter_id, "
-        "generation, digest, event_digest, user_id, value_sum, dimensions) "
-        "VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9)",
-        {TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, UUIDOID, UUIDOID, TEXTOID, NUMERICOID,
-         JSONBOID}};
+        "generation, digest, user_id, value_sum, dimensions) "
+        "VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8)",
+        {TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, UUIDOID, TEXTOID, NUMERICOID, JSONBOID}};
     const Datum generation = Int32GetDatum(hold_generation());
-    const Digest digest = event_digest(event.id, to_unix_micros(event.time),
-                                       view_numeric(event.value), event.dimensions_digest);
     if (TableWriter* writer = open_pending()) {
         RowSet rows = make_rows(*writer, 1);
         Datum* const row = rows.values;
@@ -163,7 +169,6 @@ void write_delta(const NewEvent& event) {
         row[kMeter] = Int32GetDatum(event.meter_id);
         row[kGeneration] = generation;
         row[kDigest] = uuid_datum(event.dimensions_digest);
-        row[kEventDigest] = uuid_datum(digest);
         row[kUser] = event.user;
         row[kSum] = event.value;
         row[kDimensions] = event.dimensions;
@@ -177,7 +182,6 @@ void write_delta(const NewEvent& event) {
                             Int32GetDatum(event.meter_id),
                             generation,
                             uuid_datum(event.dimensions_digest),
-                            uuid_datum(digest),
                             event.user,
                             event.value,
                             event.dimensions};
@@ -193,8 +197,7 @@ void write_void_delta(const NewEvent& event) {
     auto* resource = make_in<ContextArena>(CurrentMemoryContext, CurrentMemoryContext);
     auto& cell = *make_in<RollupCell>(CurrentMemoryContext);
     cell.void_event(value, time, event.id, key.start, resource);
-    cell.digest = DigestSum::of(event_digest(event.id, time, value, event.dimensions_digest));
-    cell.digest = cell.digest.negated();
+    cell.digest = digest_of_event(event).negated();
     const DeltaRow row{&key, &cell, event.user, event.dimensions, 0, true};
     insert_deltas(&row, 1, hold_generation());
 }

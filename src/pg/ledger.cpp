@@ -288,14 +288,15 @@ bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
     TableWriter* ledger = open_ledger();
     if (ledger == nullptr)
         return claim_by_sql(mine, taken);
-    KeyState state = look_at_next(1) ? look_up_one(*ledger, mine, taken) : KeyState::kFree;
-    if (state == KeyState::kFree) {
-        RowSet rows = make_rows(*ledger, 1);
-        fill_row(rows, 0, mine);
-        rows.count = 1;
+    RowSet rows = make_rows(*ledger, 1);
+    fill_row(rows, 0, mine);
+    rows.count = 1;
+    KeyState state =
+        insert_if_absent(*ledger, rows, 0) ? KeyState::kClaimed : look_up_one(*ledger, mine, taken);
+    // Nobody has it after all, or there was no room for it.
+    if (state == KeyState::kFree)
         state = insert_unless_taken(*ledger, rows, 0) ? KeyState::kClaimed
                                                       : look_up_one(*ledger, mine, taken);
-    }
     if (state != KeyState::kClaimed)
         keys_to_look_at = kWary;
     close_table(ledger);

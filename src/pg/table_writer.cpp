@@ -253,10 +253,15 @@ HeapTuple form_row(const TableWriter& writer, const RowSet& rows, int row) {
                            rows.nulls + first);
 }
 
-// Writes one row into the heap.
-void insert_heap_row(const TableWriter& writer, RowSet& rows, int row, int options, uint32 token) {
+HeapTuple form_row_to_write(const TableWriter& writer, const RowSet& rows, int row) {
     const HeapTuple tuple = form_row(writer, rows, row);
     tuple->t_tableOid = RelationGetRelid(writer.relation);
+    return tuple;
+}
+
+// Writes one row into the heap.
+void insert_heap_row(const TableWriter& writer, RowSet& rows, int row, int options, uint32 token) {
+    const HeapTuple tuple = form_row_to_write(writer, rows, row);
     if (options & HEAP_INSERT_SPECULATIVE)
         HeapTupleHeaderSetSpeculativeToken(tuple->t_data, token);
     heap_insert(writer.relation, tuple, GetCurrentCommandId(true), options, nullptr);
@@ -322,19 +327,24 @@ bool has_own_code(Relation index, const IndexInfo* info) {
     return false;
 }
 
+// The row alone.
+BtreeRows only_row(const TableWriter& writer, const RowSet& rows, int row) {
+    const Size start = static_cast<Size>(row) * static_cast<Size>(writer.column_count);
+    return {
+        rows.values + start, rows.nulls + start, writer.column_count, rows.tids + row, nullptr, 1};
+}
+
 // Enters a row into an index.
 bool insert_entry(const TableWriter& writer, int index, RowSet& rows, int row,
                   IndexUniqueCheck check) {
     const Relation relation = writer.indexes[index];
-    const Size start = static_cast<Size>(row) * static_cast<Size>(writer.column_count);
     if (is_own_btree(relation))
         return insert_in_order(relation, writer.relation, writer.index_infos[index],
-                               {rows.values + start, rows.nulls + start, writer.column_count,
-                                rows.tids + row, nullptr, 1},
-                               check) == 1;
+                               only_row(writer, rows, row), check) == 1;
     Datum values[INDEX_MAX_KEYS];
     bool nulls[INDEX_MAX_KEYS];
     IndexInfo* const info = writer.index_infos[index];
+    const Size start = static_cast<Size>(row) * static_cast<Size>(writer.column_count);
     for (int i = 0; i < info->ii_NumIndexAttrs; ++i) {
         const Size at = start + static_cast<Size>(info->ii_IndexAttrNumbers[i]) - 1;
         values[i] = rows.values[at];
@@ -464,6 +474,13 @@ bool is_kept_up(const TableWriter& writer, int index) {
     return index != writer.key_index && writer.index_infos[index]->ii_ReadyForInserts;
 }
 
+// Enters a row into all indexes but that of the primary key.
+void insert_other_entries(const TableWriter& writer, RowSet& rows, int row) {
+    for (int index = 0; index < writer.index_count; ++index)
+        if (is_kept_up(writer, index))
+            insert_entry(writer, index, rows, row, UNIQUE_CHECK_NO);
+}
+
 }  // namespace
 
 void insert_rows(TableWriter& writer, RowSet& rows, const int* order) {
@@ -471,9 +488,7 @@ void insert_rows(TableWriter& writer, RowSet& rows, const int* order) {
         return;
     if (rows.count == 1) {
         insert_heap_row(writer, rows, 0, 0, 0);
-        for (int index = 0; index < writer.index_count; ++index)
-            if (is_kept_up(writer, index))
-                insert_entry(writer, index, rows, 0, UNIQUE_CHECK_NO);
+        insert_other_entries(writer, rows, 0);
         return;
     }
     insert_heap(writer, rows, order);
@@ -494,6 +509,20 @@ bool insert_keys(const TableWriter& writer, RowSet& rows) {
     return insert_entries(writer, writer.key_index, rows, nullptr, UNIQUE_CHECK_PARTIAL);
 }
 
+bool insert_if_absent(const TableWriter& writer, RowSet& rows, int row) {
+    if (!is_own_btree(writer.indexes[writer.key_index]))
+        return false;
+    GetCurrentTransactionId();
+    const HeapTuple tuple = form_row_to_write(writer, rows, row);
+    const bool inserted =
+        insert_under_key(writer.indexes[writer.key_index], writer.relation,
+                         writer.index_infos[writer.key_index], only_row(writer, rows, row), tuple);
+    heap_freetuple(tuple);
+    if (inserted)
+        insert_other_entries(writer, rows, row);
+    return inserted;
+}
+
 bool insert_unless_taken(const TableWriter& writer, RowSet& rows, int row) {
     // As the executor does for ON CONFLICT: until its row is confirmed, others who find it in the
     // index wait for the token, and not for our transaction.
@@ -501,9 +530,8 @@ bool insert_unless_taken(const TableWriter& writer, RowSet& rows, int row) {
     const uint32 token = SpeculativeInsertionLockAcquire(transaction);
     insert_heap_row(writer, rows, row, HEAP_INSERT_SPECULATIVE, token);
     const bool inserted = insert_entry(writer, writer.key_index, rows, row, UNIQUE_CHECK_PARTIAL);
-    for (int index = 0; inserted && index < writer.index_count; ++index)
-        if (is_kept_up(writer, index))
-            insert_entry(writer, index, rows, row, UNIQUE_CHECK_NO);
+    if (inserted)
+        insert_other_entries(writer, rows, row);
     if (inserted)
         heap_finish_speculative(writer.relation, &rows.tids[row]);
     else

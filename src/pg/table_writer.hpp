@@ -84,6 +84,10 @@ void insert_rows(TableWriter& writer, RowSet& rows, const int* order);
 // those after it are not, and all have to be rolled back.
 bool insert_keys(const TableWriter& writer, RowSet& rows);
 
+// Writes row `row` into table and indexes if that is quickly done: false where there is an entry
+// with its key, of whatever row, or no room for one more. Nothing is written then.
+bool insert_if_absent(const TableWriter& writer, RowSet& rows, int row);
+
 // Writes row `row` into table and indexes, unless there may be another row with its key, from a
 // transaction under way perhaps: then it returns false, and nobody ever sees the row.
 bool insert_unless_taken(const TableWriter& writer, RowSet& rows, int row);

@@ -139,12 +139,12 @@ struct Numbers {
     const char* time;
     const char* digest;
 };
-constexpr const char* kStoredDigest = ", e.event_digest AS g";
 constexpr Numbers kCellNumbers = {
     "e.event_count AS n, e.value_sum AS s, e.value_min AS lo, e.value_max AS hi, "
     "e.last_value AS v, e.last_timestamp AS at, e.last_id AS id",
     ", e.first_timestamp AS f",
-    ", e.value_time + e.value_sum * (EXTRACT(epoch FROM e.start) * 1000000) AS w", kStoredDigest};
+    ", e.value_time + e.value_sum * (EXTRACT(epoch FROM e.start) * 1000000) AS w",
+    ", e.event_digest AS g"};
 constexpr Numbers kHourNumbers = {
     "h.event_count AS n, h.value_sum AS s, h.value_min AS lo, h.value_max AS hi, "
     "h.last_value AS v, h.last_timestamp AS at, h.last_id AS id",
@@ -159,7 +159,8 @@ constexpr Numbers kDeltaNumbers = {
     ", COALESCE(e.value_time + e.value_sum * (EXTRACT(epoch FROM "
     "pg_catalog.date_trunc('hour', e.first_timestamp, 'UTC')) * 1000000), "
     "e.value_sum * (EXTRACT(epoch FROM e.first_timestamp) * 1000000)) AS w",
-    kStoredDigest};
+    ", COALESCE(e.event_digest, meter.event_digest(e.last_id, e.first_timestamp, e.value_sum, "
+    "e.dimensions)) AS g"};
 constexpr Numbers kEventNumbers = {
     "1::pg_catalog.int8 AS n, e.value AS s, e.value AS lo, e.value AS hi, e.value AS v, "
     "e.\"timestamp\" AS at, e.id",

@@ -12,7 +12,7 @@ CREATE TABLE meter.rollup_pending (
     meter_id integer NOT NULL,
     generation integer NOT NULL,
     digest uuid NOT NULL,
-    event_digest uuid NOT NULL,
+    event_digest uuid,
     user_id text COLLATE "C" NOT NULL,
     value_sum numeric NOT NULL,
     dimensions jsonb NOT NULL,
@@ -45,7 +45,7 @@ COMMENT ON COLUMN meter.rollup_pending.last_timestamp IS 'the latest timestamp; 
 COMMENT ON COLUMN meter.rollup_pending.meter_id IS 'the meter, meter.meter.id';
 COMMENT ON COLUMN meter.rollup_pending.generation IS 'when the delta was written, coarsely: see meter.rollup_generation; -1: it was set aside; -2 and below: a fold added it up, see meter.rollup_state';
 COMMENT ON COLUMN meter.rollup_pending.digest IS 'the first 16 bytes of SHA-256 of the canonical dimensions';
-COMMENT ON COLUMN meter.rollup_pending.event_digest IS 'the sum of the events'' digests, see meter.event_digest';
+COMMENT ON COLUMN meter.rollup_pending.event_digest IS 'the sum of the events'' digests, see meter.event_digest; null: it follows from id, timestamp, value and dimensions';
 COMMENT ON COLUMN meter.rollup_pending.user_id IS 'who used';
 COMMENT ON COLUMN meter.rollup_pending.value_sum IS 'the sum of the values';
 COMMENT ON COLUMN meter.rollup_pending.dimensions IS 'the events'' dimensions';

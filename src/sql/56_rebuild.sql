@@ -100,7 +100,9 @@ WITH meters AS MATERIALIZED (
            date_trunc('hour', p.first_timestamp) AS hour,
            COALESCE(p.value_time, p.value_sum * (1000000 *
                extract(epoch FROM p.first_timestamp - date_trunc('hour', p.first_timestamp)))) AS t,
-           d.days_from, p.event_digest AS g, p.dirty IS TRUE OR p.voided IS TRUE AS dirty
+           d.days_from,
+           COALESCE(p.event_digest, meter.event_digest(p.last_id, p.first_timestamp, p.value_sum, p.dimensions)) AS g,
+           p.dirty IS TRUE OR p.voided IS TRUE AS dirty
     FROM months, meters m JOIN meter.rollup_pending p ON p.meter_id = m.id LEFT JOIN meter.rollup_days d
         ON d.meter_id = p.meter_id AND d.month = date_trunc('month', p.first_timestamp) AND d.user_id = p.user_id,
         LATERAL (SELECT

@@ -40,7 +40,7 @@ sub check
 	  . ' (array_agg(last_id ORDER BY last_timestamp DESC, last_id DESC))[1] AS id, (array_agg(last_value ORDER BY last_timestamp DESC, last_id DESC))[1] AS v'
 	  . " FROM (SELECT meter_id, $user AS u, user_id, start, $named, event_count, event_digest, dirty, value_sum, value_time, value_min, value_max, first_timestamp, last_timestamp, last_id, last_value"
 	  . " FROM " . ($by_user ? "meter.$table AS e" : "(SELECT *, NULL::text AS user_id FROM meter.$table) AS e") . " WHERE grain = '$grain'"
-	  . " UNION ALL SELECT meter_id, $user, user_id, $pending_start, $named, event_count, event_digest, dirty IS TRUE OR voided IS TRUE, value_sum,"
+	  . " UNION ALL SELECT meter_id, $user, user_id, $pending_start, $named, event_count, COALESCE(event_digest, meter.event_digest(last_id, first_timestamp, value_sum, dimensions)), dirty IS TRUE OR voided IS TRUE, value_sum,"
 	  . ' COALESCE(value_time, value_sum * ' . micros('first_timestamp', $hour) . ') + value_sum * ' . micros($hour, $pending_start)
 	  . ', COALESCE(value_min, value_sum), COALESCE(value_max, value_sum), first_timestamp, COALESCE(last_timestamp, first_timestamp), last_id, COALESCE(last_value, value_sum)'
 	  . " FROM meter.rollup_pending AS e) AS x$covered GROUP BY meter_id, u, start, dimensions HAVING sum(event_count) <> 0 OR sum(value_sum) <> 0) AS y";
