@@ -178,8 +178,9 @@ KeyState look_up_one(const TableWriter& ledger, const LedgerEntry& mine, LedgerE
 
 // For how many keys more it pays to look first whether they are free. To look costs as much as to
 // enter a key; not to look costs, where a key is taken, a row and an entry that only VACUUM
-// removes. So a session looks for a while after each key that it found taken, and else at the first
-// of each batch: it may be sent again as a whole.
+// removes. So batches look for a while after each key that was found taken, and else at the first
+// of each batch: it may be sent again as a whole. A single event's key costs nothing where it is
+// taken.
 int keys_to_look_at = 0;
 constexpr int kWary = 1024;
 constexpr int kAtHand = KeyProbe::kAtATime;

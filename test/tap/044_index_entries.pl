@@ -83,6 +83,16 @@ BEGIN
         COMMIT;
     END LOOP;
 END $$;
+-- Events with the same keys as those of other sessions, a transaction each, and which event each key has. Who finds keys taken is faster, and so
+-- catches up with who is ahead.
+CREATE UNLOGGED TABLE raced (key int, event bigint);
+CREATE PROCEDURE race(amount int) LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1..amount LOOP
+        INSERT INTO raced VALUES (i, meter.record_event('calls', 'racer', 1, idempotency => 'race ' || i, event_time => '2026-01-03'));
+        COMMIT;
+    END LOOP;
+END $$;
 -- Every B-tree of meter's is in order, and has an entry for each row; their number.
 CREATE FUNCTION check_indexes() RETURNS bigint LANGUAGE sql AS $$
 SELECT count(bt_index_parent_check(c.oid, true, true)) FROM pg_class AS c JOIN pg_am AS a ON a.oid = c.relam
@@ -95,6 +105,21 @@ WHERE c.relkind = 'i' AND a.amname = 'btree' AND c.relnamespace = 'meter'::regna
 $$;
 SQL
 
+# A session that runs the statements, while we go on: they are arguments, since IPC::Run sends a session its input only while it is waited for.
+sub start_session
+{
+	my ($error, @statements) = @_;
+	return IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $primary->connstr('postgres'), map { ('-c', $_) } @statements ], '<', \undef, '>', \my $out, '2>', $error);
+}
+
+# How many of the sessions ended well.
+sub finish_sessions
+{
+	my $good = 0;
+	$good += $_->finish ? 1 : 0 for @_;
+	return $good;
+}
+
 my $indexes = $primary->safe_psql('postgres', 'SELECT check_indexes()');
 cmp_ok($indexes, '>', 25, 'there are indexes to be looked at');
 
@@ -104,30 +129,35 @@ for my $round (1 .. 2)
 	my (@sessions, @errors);
 	for my $session (1 .. 4)
 	{
-		my $sql = sprintf("SELECT setseed(%s);\nCALL batches(12, '%s-%s');\n", (($seed * 7 + $round * 5 + $session) % 1000) / 1000, $round, $session);
-		push @sessions, IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $primary->connstr('postgres') ], '<', \$sql, '>', \my $out, '2>', \$errors[$session]);
+		push @sessions, start_session(\$errors[$session], sprintf('SELECT setseed(%s)', (($seed * 7 + $round * 5 + $session) % 1000) / 1000), "CALL batches(12, '$round-$session')");
 	}
 	for (1 .. 5)
 	{
 		$primary->safe_psql('postgres', $_) for 'SELECT meter.fold()', 'VACUUM meter.rollup_pending', 'DELETE FROM meter.meter_event_2026_01 WHERE id % 10 = 1', 'VACUUM meter.meter_event_2026_01, meter.event_key';
 	}
-	my $good = 0;
-	$good += $_->finish ? 1 : 0 for @sessions;
-	is($good, 4, "round $round: every batch is recorded") or diag(@errors[1 .. 4]);
+	is(finish_sessions(@sessions), 4, "round $round: every batch is recorded") or diag(@errors[1 .. 4]);
 	is($primary->safe_psql('postgres', 'SELECT check_indexes()'), $indexes, "round $round: the indexes are in order");
 }
 
 # Many sessions on few leaves: while one waits for a leaf, another splits it.
-my @crowd;
-for my $session (1 .. 6)
-{
-	my $sql = "CALL crowded(40, '$session');\n";
-	push @crowd, IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $primary->connstr('postgres') ], '<', \$sql, '>', \my $out, '2>', \my $err);
-}
-my $good = 0;
-$good += $_->finish ? 1 : 0 for @crowd;
-is($good, 6, 'a crowd: every batch is recorded');
+is(finish_sessions(map { start_session(\my $error, "CALL crowded(40, '$_')") } 1 .. 6), 6, 'a crowd: every batch is recorded');
 is($primary->safe_psql('postgres', 'SELECT check_indexes()'), $indexes, 'a crowd: the indexes are in order');
+
+# Sessions that send the same keys at once: each key has one event, and who comes second writes no row of the ledger. (Where a
+# leaf is full its row is written first, and taken back.)
+sub keys_written
+{
+	return $primary->safe_psql('postgres', q{SELECT n_tup_ins FROM pg_stat_all_tables WHERE relid = 'meter.event_key'::regclass});
+}
+my $keys_before = keys_written();
+is(finish_sessions(map { start_session(\my $error, 'SET synchronous_commit = off', 'CALL race(1500)') } 1 .. 6), 6, 'a race: every session has its answers');
+is($primary->safe_psql('postgres', 'SELECT count(*), count(DISTINCT key), count(DISTINCT event) FROM raced'), '9000|1500|1500', 'a race: each key has one event');
+is($primary->safe_psql('postgres', q{SELECT count(*) FROM meter.meter_event WHERE user_id = 'racer'}), 1500, 'a race: and there are no others');
+my $written = keys_written() - $keys_before;
+note("$written rows of the ledger");
+cmp_ok($written, '<', 1600, 'a race: who comes second writes nothing');
+$primary->safe_psql('postgres', 'CALL race(1000)');
+is(keys_written() - $keys_before, $written, 'nor does a retry');
 
 # Rows that lie side by side in an index are entered by pages: to go down from the root for each takes two pages a row or more.
 sub pages_visited
