@@ -1,3 +1,4 @@
+-- slow
 -- A million groups, against GROUP BY.
 SET work_mem = '256MB';
 SET max_parallel_workers_per_gather = 0;

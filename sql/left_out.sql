@@ -1,3 +1,4 @@
+-- slow
 -- Dimensions with too many values are left out of the rollups, and no answer changes.
 SET client_min_messages = warning;
 SET timezone = 'UTC';

@@ -1,3 +1,4 @@
+-- slow
 -- meter.usage of every user over whole months: cells added up without the executor where meter.rollup is plain, and by it
 -- where somebody has changed the table. Each answer by plain SQL too.
 SET client_min_messages = warning;

@@ -1,3 +1,4 @@
+-- slow
 -- meter.usage against plain GROUP BY over the events: random events, random questions.
 SET client_min_messages = warning;
 SET timezone = 'UTC';

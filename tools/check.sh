@@ -31,7 +31,7 @@ check_main() {
     local groups=(lint unit regress isolation tap demo) group
     case ${1:-} in
         '') ;;
-        fast) METER_FAST=yes && shift ;;
+        fast) METER_FAST=yes groups=(lint unit regress isolation tap) && shift ;;
         lint | unit | regress | isolation | tap | demo) groups=("$1") && shift ;;
         *)
             usage >&2
@@ -232,8 +232,15 @@ run_regress() {
 }
 
 check_regress() {
-    local tests
-    mapfile -t tests < <(tests_in "$METER_ROOT/sql" sql "$@")
+    local tests=() name
+    while IFS= read -r name; do
+        if [ $METER_FAST = yes ] && head -n 1 "$METER_ROOT/sql/$name.sql" | grep -q '^-- slow'; then
+            say "skip regress $name: it is slow"
+            count 0 0 1
+        else
+            tests+=("$name")
+        fi
+    done < <(tests_in "$METER_ROOT/sql" sql "$@")
     if [ ${#tests[@]} -eq 0 ]; then
         none_found regress "$@"
         return 0
@@ -285,7 +292,7 @@ tap_is() {
 # As many at a time as there are processors, four at most: they wait a lot. Those that measure how long
 # something takes come last, one by one.
 check_tap() {
-    local tests name together=() alone=() most
+    local tests name slow=() together=() alone=() most
     mapfile -t tests < <(tests_in "$METER_ROOT/test/tap" pl "$@")
     [ ${#tests[@]} -gt 0 ] || none_found tap "$@"
     for name in "${tests[@]}"; do
@@ -297,17 +304,17 @@ check_tap() {
         if tap_is "$name" 'needs pgbouncer'; then
             [ -n "${METER_PGBOUNCER+known}" ] || provide_pgbouncer
         fi
-        # The longest first, so that none of them is left for the end.
+        # The slow ones first, so that none of them is left for the end.
         if tap_is "$name" alone; then
             alone+=("$name")
         elif tap_is "$name" slow; then
-            together=("$name" "${together[@]}")
+            slow+=("$name")
         else
             together+=("$name")
         fi
     done
     most=${METER_JOBS_AT_ONCE:-$(nproc)}
-    run_tap_scripts $((most < 4 ? most : 4)) "${together[@]}"
+    run_tap_scripts $((most < 4 ? most : 4)) "${slow[@]}" "${together[@]}"
     run_tap_scripts 1 "${alone[@]}"
 }
 

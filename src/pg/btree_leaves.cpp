@@ -160,8 +160,9 @@ Buffer find_from_parent(LeafFinder& finder) {
                                        : _bt_getbuf(finder.index, block, finder.access);
 }
 
-// Locks the last leaf, if that is where the last entry went, it is free, and the key belongs behind
-// its first entry, as _bt_search_insert() does. InvalidBuffer: the leaf is to be searched.
+// Locks the last leaf, if that is where the last entry went, nobody else has it locked, and the key
+// belongs behind its first entry, as _bt_search_insert() does. Whether there is room is left to the
+// caller. InvalidBuffer: the leaf is to be searched.
 Buffer find_last_leaf(LeafFinder& finder) {
     const BlockNumber block = RelationGetTargetBlock(finder.index);
     if (finder.access != BT_WRITE || block == InvalidBlockNumber)

@@ -153,7 +153,8 @@ void put_entry(const BtreeWriter& writer, Buffer leaf, OffsetNumber at) {
         PageSetLSN(page, end);
     }
     end_critical_section();
-    // As _bt_insertonpg() leaves word for the next entry behind all others.
+    // As _bt_insertonpg() leaves word for the next entry behind all others; it does not for trees
+    // of one or two levels, where less is gained.
     if (P_RIGHTMOST(opaque_of(page)) && !P_ISROOT(opaque_of(page)))
         RelationSetTargetBlock(index, BufferGetBlockNumber(leaf));
 }
@@ -244,8 +245,9 @@ bool insert_under_key(Relation index, Relation table, IndexInfo* info, const Btr
                 ? find_offset(writer, leaf, P_FIRSTDATAKEY(opaque_of(BufferGetPage(leaf))), false)
                 : InvalidOffsetNumber;
         if (at != InvalidOffsetNumber) {
-            // Others wait for the leaf as they would while nbtree looks a row up, or makes a page
-            // for a split; and nobody who has a page of the table locked waits for one of an index.
+            // Others wait for the leaf as they would while nbtree looks a row up, or extends the
+            // index for a split. Nobody who has a page of the table locked, or its extension,
+            // waits for a page of an index.
             heap_insert(table, tuple, command, 0, nullptr);
             *rows.tids = tuple->t_self;
             writer.entry->t_tid = tuple->t_self;

@@ -178,11 +178,11 @@ KeyState look_up_one(const TableWriter& ledger, const LedgerEntry& mine, LedgerE
 
 // For how many keys more it pays to look first whether they are free. To look costs as much as to
 // enter a key; not to look costs, where a key is taken, a row and an entry that only VACUUM
-// removes. So batches look for a while after each key that was found taken, and else at the first
-// of each batch: it may be sent again as a whole. A single event's key costs nothing where it is
-// taken.
+// removes, or of a single event a transaction id. So a session looks for a while after each key
+// that it found taken, and else at the first of each batch: it may be sent again as a whole.
 int keys_to_look_at = 0;
 constexpr int kWary = 1024;
+constexpr int kWaryOfOne = 64;
 constexpr int kAtHand = KeyProbe::kAtATime;
 constexpr int kUnseen = 1024;
 
@@ -289,17 +289,20 @@ bool claim_key(const LedgerEntry& mine, LedgerEntry* taken) {
     TableWriter* ledger = open_ledger();
     if (ledger == nullptr)
         return claim_by_sql(mine, taken);
-    RowSet rows = make_rows(*ledger, 1);
-    fill_row(rows, 0, mine);
-    rows.count = 1;
-    KeyState state =
-        insert_if_absent(*ledger, rows, 0) ? KeyState::kClaimed : look_up_one(*ledger, mine, taken);
-    // Nobody has it after all, or there was no room for it.
-    if (state == KeyState::kFree)
-        state = insert_unless_taken(*ledger, rows, 0) ? KeyState::kClaimed
-                                                      : look_up_one(*ledger, mine, taken);
+    KeyState state = look_at_next(1) ? look_up_one(*ledger, mine, taken) : KeyState::kFree;
+    if (state == KeyState::kFree) {
+        RowSet rows = make_rows(*ledger, 1);
+        fill_row(rows, 0, mine);
+        rows.count = 1;
+        state = insert_if_absent(*ledger, rows, 0) ? KeyState::kClaimed
+                                                   : look_up_one(*ledger, mine, taken);
+        // Nobody has it after all, or there was no room for it.
+        if (state == KeyState::kFree)
+            state = insert_unless_taken(*ledger, rows, 0) ? KeyState::kClaimed
+                                                          : look_up_one(*ledger, mine, taken);
+    }
     if (state != KeyState::kClaimed)
-        keys_to_look_at = kWary;
+        keys_to_look_at = Max(keys_to_look_at, kWaryOfOne);
     close_table(ledger);
     CommandCounterIncrement();
     return state == KeyState::kClaimed || (state != KeyState::kTaken && claim_by_sql(mine, taken));

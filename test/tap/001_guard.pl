@@ -1,3 +1,4 @@
+# slow: it fails in each way 50,000 times.
 # The boundary between C++ exceptions and PostgreSQL errors (src/pg/guard.hpp): whatever fails, the
 # error arrives whole, nothing leaks, and the server lives. Each way to fail is taken 50,000 times
 # in one server process.

@@ -1,3 +1,4 @@
+# slow: it restores many dumps.
 # Dump and restore: everything comes back, retries still find their events, access still holds, and
 # the copy goes on as the original would.
 use strict;

@@ -1,3 +1,4 @@
+# slow: it records a whole trace.
 # An hour of a real LLM service: 19,366 requests, each with its input and output tokens, through
 # every way of recording many events, twice.
 #

@@ -1,3 +1,4 @@
+# slow: it kills servers.
 # What is committed survives a crash and is a duplicate ever after, what is not leaves no trace; and
 # a prepared transaction holds its keys and its meter like any other, over a crash too.
 use strict;

@@ -1,3 +1,4 @@
+# slow: it calls each function thousands of times.
 # A session that calls every entry point thousands of times, errors included, keeps no memory: after a
 # warming up, the sum of its memory contexts stays where it is, and so does its private memory.
 use strict;

@@ -1,3 +1,4 @@
+# slow: it records under load.
 # Under many clients, retries, batches, folds, changes of the limit and a killed server process, usage
 # lands exactly on the limit, no user has more, and every counter is the usage of its period. Then
 # limits in a dump, on a standby, and after events have been dropped.

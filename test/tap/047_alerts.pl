@@ -1,3 +1,4 @@
+# slow: it waits for alerts.
 # The worker fires alerts: soon, once each, with a notification that tells no more than a number; over a
 # killed server and under an old snapshot too.
 use strict;

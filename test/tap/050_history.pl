@@ -1,3 +1,4 @@
+# slow: it records under load, and breaks in.
 # A history of recorders, folders and readers over a server whose processes are killed, and what a
 # checker has to say of it: each acknowledged event is counted once, from then on and for ever, no
 # other is, and every read of usage is exact. Transactions fail to serialize and deadlock, are left

@@ -1,3 +1,4 @@
+# slow: it asks hundreds of questions.
 # Usage of a month touches no event, and that of a cut period no event but those at its edges: seen
 # in the plans of the queries that meter.usage makes (auto_explain), and by PostgreSQL's own count of
 # what a transaction fetched from the partitions of meter.meter_event and their indexes.

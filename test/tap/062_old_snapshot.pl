@@ -1,3 +1,4 @@
+# slow: it folds hundreds of times.
 # Under a snapshot that is held for thousands of folds: usage stays exact under it, under new ones and
 # after its end, and what a question visits does not grow with the number of folds. Likewise where a
 # prepared transaction or a replication slot holds versions back.

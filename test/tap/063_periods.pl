@@ -1,3 +1,4 @@
+# slow: it records under load.
 # Closed periods, and usage explained, at random: while sessions record, void and amend, some close
 # periods; at each moment what was billed and what is late add up to the usage of what is closed, by
 # user, in value, count and digest. And the rows of meter.explain_usage add up to what meter.usage says.

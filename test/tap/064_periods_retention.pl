@@ -1,3 +1,4 @@
+# slow: it asks for many periods.
 # Closed periods beside retention and erasing, at random: one session records, voids, amends, folds, closes,
 # drops events and erases users. After each few steps statements and what is late are, by period, user and
 # dimensions, what the events add up to, those that were dropped included, for every aggregation, in value,

@@ -1,3 +1,4 @@
+# slow: it writes many deltas.
 # A fold of several chunks: more deltas than are added up at a time. Exact, and in the memory of one chunk.
 use strict;
 use warnings;

@@ -1,3 +1,4 @@
+# slow: it records a million events at once.
 # alone: it measures how soon a cancel request is heard.
 # A large batch: bounded memory, a cancel request is heard at any point, and nothing is left behind.
 use strict;

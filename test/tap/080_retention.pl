@@ -1,3 +1,4 @@
+# slow: it drops events under load.
 # Dropping events and emptying the default partition: through crashes, dumps, prepared transactions,
 # and beside recorders.
 use strict;

@@ -1,3 +1,4 @@
+# slow: it loads large files.
 # A load through COPY: its progress can be looked at, and after an abort or a crash it is run again,
 # and continues, and counts nothing twice.
 use strict;

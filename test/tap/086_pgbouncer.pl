@@ -1,3 +1,4 @@
+# slow: it starts many sessions.
 # needs pgbouncer
 # Behind pgbouncer in transaction mode: clients share a few connections, each event counts once, and
 # one client's settings do not become another's.

@@ -1,3 +1,4 @@
+# slow: it waits for what goes wrong.
 # The script of docs/operating.md that runs a transaction again: through deadlocks, serialization failures,
 # lost connections and a restart every event is recorded once; it gives up where it should.
 use strict;
