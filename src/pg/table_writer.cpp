@@ -530,12 +530,12 @@ bool insert_unless_taken(const TableWriter& writer, RowSet& rows, int row) {
     const uint32 token = SpeculativeInsertionLockAcquire(transaction);
     insert_heap_row(writer, rows, row, HEAP_INSERT_SPECULATIVE, token);
     const bool inserted = insert_entry(writer, writer.key_index, rows, row, UNIQUE_CHECK_PARTIAL);
-    if (inserted)
+    if (inserted) {
         insert_other_entries(writer, rows, row);
-    if (inserted)
         heap_finish_speculative(writer.relation, &rows.tids[row]);
-    else
+    } else {
         heap_abort_speculative(writer.relation, &rows.tids[row]);
+    }
     SpeculativeInsertionLockRelease(transaction);
     return inserted;
 }

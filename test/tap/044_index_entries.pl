@@ -249,5 +249,21 @@ $primary->stop('immediate');
 $primary->start;
 is($primary->safe_psql('postgres', 'SELECT check_indexes()'), $indexes, 'so has the primary after a crash');
 $standby->stop;
+
+# Without WAL: at wal_level minimal that of a partition that is made in the same transaction, and that of unlogged tables.
+$primary->stop;
+$primary->append_conf('postgresql.conf', "wal_level = minimal\nmax_wal_senders = 0\narchive_mode = off\n");
+$primary->start;
+my $events = "FROM meter.record_events(array_fill('seconds'::text, '{3000}'), (SELECT array_agg('minimal ' || i % 700) FROM generate_series(1, 3000) AS i), array_fill(1::numeric, '{3000}'), NULL,"
+  . " (SELECT array_agg('minimal' || i) FROM generate_series(1, 3000) AS i), (SELECT array_agg('2025-11-05'::timestamptz + i * interval '1 minute') FROM generate_series(1, 3000) AS i))";
+$primary->safe_psql('postgres', "BEGIN; SELECT count(*) FROM meter.create_partitions(0, '2025-11-01'); SELECT count(*) $events; SELECT meter.record_event('seconds', 'minimal', 1, event_time => '2025-11-07'); COMMIT;");
+$primary->stop('immediate');
+$primary->start;
+is($primary->safe_psql('postgres', 'SELECT count(*) FROM meter.meter_event_2025_11'), 3001, 'events of a partition made in their transaction are there after a crash');
+cmp_ok($primary->safe_psql('postgres', 'SELECT check_indexes()'), '>=', $indexes, 'and in its indexes');
+is($primary->safe_psql('postgres', "SELECT status, count(*) $events GROUP BY status"), 'duplicate|3000', 'and their keys are taken');
+$primary->safe_psql('postgres', 'ALTER TABLE meter.rollup_pending SET UNLOGGED; ALTER TABLE meter.event_key SET UNLOGGED;');
+$primary->safe_psql('postgres', q{CALL batches(5, 'unlogged')});
+cmp_ok($primary->safe_psql('postgres', 'SELECT check_indexes()'), '>=', $indexes, 'the indexes of unlogged tables are in order');
 $primary->stop;
 done_testing();
