@@ -88,7 +88,7 @@ SELECT version, value, dimensions, "timestamp", metadata, status, changed_by = c
 SELECT version, value, status, reason FROM meter.event_history('tokens', 'ann', 4, '2026-01-10 10:04');
 SELECT count(*) FROM meter.event_history('tokens', 'ann', idempotency => 'k4');
 SELECT pg_temp.error_of($$SELECT meter.void_event('tokens', 'ann', 4, '2026-01-10 10:04', 'too late')$$) ~ '^55000 \| event 4 is amended \| It was amended at SOMETIME by SOMEBODY: a zero was lost \| Event [0-9]+ of 2026-01-10T10:04:00Z took its place\.$' AS refused;
-SELECT pg_temp.error_of($$SELECT meter.amend_event('tokens', 'ann', 'k4', dimensions => '{"model": "c"}', reason => 'something else')$$) ~ '^22023 \| the amendment of event [0-9]+ changes nothing$' AS nothing;
+SELECT pg_temp.error_of($$SELECT meter.amend_event('tokens', 'ann', 'k4', dimensions => '{"model": "c"}', reason => 'something else')$$) ~ '^22023 \| the amendment of event [0-9]+ changes nothing \| Give a value, ' AS nothing;
 -- A void by key takes the live version; then there is nothing to amend.
 SELECT meter.void_event('tokens', 'ann', 'k4', 'never was') > :new_id AS latest;
 SELECT pg_temp.error_of($$SELECT meter.amend_event('tokens', 'ann', 'k4', value => 1, reason => 'r')$$) ~ '^55000 \| event [0-9]+ is voided already' AS refused;

@@ -434,7 +434,10 @@ int64 amend_by_key(FunctionCallInfo fcinfo, const Call& call, const Correction& 
             if (versions.corrected && versions.last.reason == correction.reason)
                 return event.id;
             throw Error(ErrorKind::kInvalidParameter,
-                        "the amendment of event " + std::to_string(event.id) + " changes nothing");
+                        "the amendment of event " + std::to_string(event.id) + " changes nothing",
+                        {},
+                        "Give a value, dimensions or a time other than the event's. "
+                        "meter.void_event takes the event back.");
         }
         check_declared(require_meter(call.org, text_view(PG_GETARG_DATUM(0))), dimensions);
         check_retained(to_unix_micros(wanted.time), horizon);

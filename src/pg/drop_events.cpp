@@ -267,9 +267,10 @@ METER_FUNCTION(meter_drop_events) {
     PreventCommandIfReadOnly("meter.drop_events()");
     if (TIMESTAMP_NOT_FINITE(before) || to_unix_micros(before) < meter::kMinEventTime ||
         before > GetCurrentTransactionStartTimestamp())
-        throw meter::Error(meter::ErrorKind::kInvalidParameter,
-                           "before must lie between 1970 and now", {},
-                           "No event before that time is recorded any more.");
+        throw meter::Error(
+            meter::ErrorKind::kInvalidParameter, "before must lie between 1970 and now", {},
+            "Events before it are dropped, and none is recorded any more: before a time to come, "
+            "that would be those of today.");
     begin_procedure(fcinfo, "meter.drop_events()", "drop events");
     clean_cells(before);
     TimestampTz until = 0;
