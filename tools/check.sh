@@ -231,15 +231,18 @@ run_regress() {
     count "$passed" "$failed"
 }
 
+# Leaves test $2 of group $1 out of a fast check, and says so, if it has the remark "slow" near the
+# beginning of its file, $3. False: it is to be run.
+leave_out() {
+    [ $METER_FAST = yes ] && head -n 10 "$3" | grep -qE '^(#|--) slow' || return 1
+    say "skip $1 $2: it is slow"
+    count 0 0 1
+}
+
 check_regress() {
     local tests=() name
     while IFS= read -r name; do
-        if [ $METER_FAST = yes ] && head -n 1 "$METER_ROOT/sql/$name.sql" | grep -q '^-- slow'; then
-            say "skip regress $name: it is slow"
-            count 0 0 1
-        else
-            tests+=("$name")
-        fi
+        leave_out regress "$name" "$METER_ROOT/sql/$name.sql" || tests+=("$name")
     done < <(tests_in "$METER_ROOT/sql" sql "$@")
     if [ ${#tests[@]} -eq 0 ]; then
         none_found regress "$@"
@@ -296,11 +299,7 @@ check_tap() {
     mapfile -t tests < <(tests_in "$METER_ROOT/test/tap" pl "$@")
     [ ${#tests[@]} -gt 0 ] || none_found tap "$@"
     for name in "${tests[@]}"; do
-        if [ $METER_FAST = yes ] && tap_is "$name" slow; then
-            say "skip tap $name: it is slow"
-            count 0 0 1
-            continue
-        fi
+        ! leave_out tap "$name" "$METER_ROOT/test/tap/$name.pl" || continue
         if tap_is "$name" 'needs pgbouncer'; then
             [ -n "${METER_PGBOUNCER+known}" ] || provide_pgbouncer
         fi

@@ -19,6 +19,7 @@ struct BtreeWriter {
     LeafFinder finder;
     IndexInfo* info;
     bool unique;
+    HeapTuple unwritten;  // the row at hand, if it is to be written before its entry
     // The row at hand, if any: its entry, its number, and the values of the entry.
     IndexTuple entry;
     int number;
@@ -131,6 +132,14 @@ OffsetNumber find_offset(const BtreeWriter& writer, Buffer leaf, OffsetNumber lo
     return beyond < 0 || (beyond == 0 && !writer.unique) ? low : InvalidOffsetNumber;
 }
 
+// Writes the row at hand into the table, while the leaf is locked on which its entry belongs:
+// others wait for the leaf as they would while nbtree looks a row up, or extends the index for a
+// split. Nobody who has a page of the table locked, or its extension, waits for a page of an index.
+void write_row(const BtreeWriter& writer) {
+    heap_insert(writer.finder.table, writer.unwritten, GetCurrentCommandId(true), 0, nullptr);
+    writer.entry->t_tid = writer.unwritten->t_self;
+}
+
 // Puts the entry at hand on the locked leaf, which has room for it.
 void put_entry(const BtreeWriter& writer, Buffer leaf, OffsetNumber at) {
     const Relation index = writer.finder.index;
@@ -174,6 +183,8 @@ int fill_leaf(BtreeWriter& writer, const BtreeRows& rows, int first) {
         at = find_offset(writer, leaf, at, near);
         if (at == InvalidOffsetNumber)
             break;
+        if (writer.unwritten != nullptr)
+            write_row(writer);
         put_entry(writer, leaf, at);
         if (first + ++entered == rows.count || takes_long(writer, rows, first + entered))
             break;
@@ -232,30 +243,12 @@ int insert_in_order(Relation index, Relation table, IndexInfo* info, const Btree
 bool insert_under_key(Relation index, Relation table, IndexInfo* info, const BtreeRows& rows,
                       HeapTuple tuple) {
     Assert(rows.count == 1 && rows.order == nullptr && !HeapTupleHasExternal(tuple));
-    const CommandId command = GetCurrentCommandId(true);
     BtreeWriter writer = begin_writer(index, table, info, true);
+    writer.unwritten = tuple;
     ItemPointerSetInvalid(rows.tids);
     take_row(writer, rows, 0);
-    bool entered = false;
-    if (is_simple(writer)) {
-        const Buffer leaf = find_leaf(writer.finder);
-        CheckForSerializableConflictIn(index, nullptr, BufferGetBlockNumber(leaf));
-        const OffsetNumber at =
-            has_room(writer, leaf)
-                ? find_offset(writer, leaf, P_FIRSTDATAKEY(opaque_of(BufferGetPage(leaf))), false)
-                : InvalidOffsetNumber;
-        if (at != InvalidOffsetNumber) {
-            // Others wait for the leaf as they would while nbtree looks a row up, or extends the
-            // index for a split. Nobody who has a page of the table locked, or its extension,
-            // waits for a page of an index.
-            heap_insert(table, tuple, command, 0, nullptr);
-            *rows.tids = tuple->t_self;
-            writer.entry->t_tid = tuple->t_self;
-            put_entry(writer, leaf, at);
-            entered = true;
-        }
-        _bt_relbuf(index, leaf);
-    }
+    const bool entered = is_simple(writer) && fill_leaf(writer, rows, 0) == 1;
+    *rows.tids = tuple->t_self;
     end_writer(writer);
     return entered;
 }

@@ -57,22 +57,22 @@ RollupCell read_delta(const DeltaColumns& delta, std::pmr::memory_resource* reso
     const int64 count = DatumGetInt64(delta.values[kEventCount]);
     const NumberView sum = view_numeric(delta.values[kSum]);
     const bool is_dirty = !delta.nulls[kDirty] && DatumGetBool(delta.values[kDirty]);
+    const bool has_digest = !delta.nulls[kEventDigest];
     RollupCell cell;
-    if (!delta.nulls[kEventDigest])
-        cell.digest = DigestSum::of(digest_of(delta.values[kEventDigest]));
     if (delta.nulls[kValueTime]) {
         // Of one event: all follows from its value and timestamp.
         if (count != 1)
             throw Error(ErrorKind::kCorrupt, "a delta of several events lacks columns");
         cell.add_event(sum, first, id, hour_start(first), resource);
-        if (delta.nulls[kEventDigest])
-            cell.digest =
-                DigestSum::of(event_digest(id, first, sum, digest_of(delta.values[kDigest])));
+        cell.digest = DigestSum::of(
+            has_digest ? digest_of(delta.values[kEventDigest])
+                       : event_digest(id, first, sum, digest_of(delta.values[kDigest])));
         cell.dirty = is_dirty;
         return cell;
     }
-    if (delta.nulls[kEventDigest])
+    if (!has_digest)
         throw Error(ErrorKind::kCorrupt, "a delta lacks columns");
+    cell.digest = DigestSum::of(digest_of(delta.values[kEventDigest]));
     cell.first_time = first;
     cell.last_time = delta.nulls[kLastTime]
                          ? first
